@@ -1,0 +1,55 @@
+"""Eq. 8: the teacher's soft labels are the weighted mean of the students'.
+
+Blocks of float16 or float32 rows enter, one block of the same encoding leaves. This runs in
+Ray tasks on blocks of some 64 MB, so it is fused and chunked: a chunk of every student stays
+in the processor's cache while it is summed in float32, then it is rounded once.
+
+    N rows   K classes
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+CHUNK_ROWS = 256
+
+
+def merge_rows(blocks_NK: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+    """Weighted mean of blocks of probabilities, ``S_e = sum_i a_i S_i`` (Eq. 8).
+
+    Args:
+        blocks_NK: The same rows of each student, float16 or float32, [N, K]; read only. Pass
+            them in student-id order: float32 sums depend on the order, and repeats must be
+            byte-identical.
+        weights: ``a_i`` in the same order.
+
+    Returns:
+        [N, K] of the blocks' dtype.
+
+    Raises:
+        ValueError: no blocks, or blocks of different shapes or dtypes, or not one weight each.
+    """
+    kinds = {(block.shape, block.dtype) for block in blocks_NK}
+    if len(kinds) != 1 or len(blocks_NK) != len(weights):
+        raise ValueError(f"blocks to merge differ: {kinds}, {len(weights)} weights")
+    tensors = [as_tensor(block) for block in blocks_NK]
+    merged_NK = torch.empty_like(tensors[0])
+    num_rows, num_classes = merged_NK.shape
+    sum_CK = torch.empty(min(CHUNK_ROWS, num_rows), num_classes, dtype=torch.float32)
+    for start in range(0, num_rows, CHUNK_ROWS):
+        rows = slice(start, min(start + CHUNK_ROWS, num_rows))
+        chunk = sum_CK[: rows.stop - rows.start].zero_()
+        for tensor, weight in zip(tensors, weights, strict=True):
+            chunk.add_(tensor[rows], alpha=weight)
+        merged_NK[rows].copy_(chunk)
+    return merged_NK.numpy()
+
+
+def as_tensor(block_NK: np.ndarray) -> torch.Tensor:
+    """A tensor on the block's own memory, to read from."""
+    with warnings.catch_warnings():
+        # Arrays of the object store are read-only, and torch warns that writing would do harm.
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(block_NK)

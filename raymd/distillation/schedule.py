@@ -1,0 +1,127 @@
+"""The list of epochs: which cycle, phase, loss weights, learning rate and teacher each one has.
+
+A student is at a position (epoch, step) in this list, and everything it does follows from the
+position and the settings. Nothing here knows of Ray, of time or of other students.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from raymd.distillation.methods import get_method
+
+Phase = Literal["independent", "distillation"]
+
+
+class Position(NamedTuple):
+    """Where a student stands: this epoch and step come next. Ordered."""
+
+    epoch: int
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of the list.
+
+    Attributes:
+        index: Its place, from 0.
+        cycle: Its cycle, from 0; teachers and soft labels are numbered by it.
+        phase: ``independent`` or ``distillation``.
+        r: Its place within its phase, from 0.
+        alpha, beta: Weights of task loss and KL (Eq. 11); (1, 0) without a teacher.
+        lr_factor: What the student's learning rate is multiplied by.
+        publishes: Students publish soft labels of this cycle *before* this epoch begins.
+    """
+
+    index: int
+    cycle: int
+    phase: Phase
+    r: int
+    alpha: float
+    beta: float
+    lr_factor: float
+    publishes: bool
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """All epochs of a run; the same for every student."""
+
+    epochs: tuple[Epoch, ...]
+
+    @property
+    def start(self) -> Position:
+        """The beginning of the run."""
+        return Position(0)
+
+    @property
+    def end(self) -> Position:
+        """The position behind the last epoch."""
+        return Position(len(self.epochs))
+
+    @property
+    def barriers(self) -> tuple[int, ...]:
+        """Indices of the epochs before which students publish and wait for a teacher."""
+        return tuple(epoch.index for epoch in self.epochs if epoch.publishes)
+
+    def barrier_of(self, cycle: int) -> int:
+        """Index of the epoch that cycle's teacher is made for."""
+        return next(e.index for e in self.epochs if e.publishes and e.cycle == cycle)
+
+    def first_drop_inside_distillation(self) -> int | None:
+        """The first epoch at which the learning rate drops while a teacher is older than that."""
+        pairs = zip(self.epochs, self.epochs[1:], strict=False)
+        inside = (
+            b.index
+            for a, b in pairs
+            if b.lr_factor < a.lr_factor and b.phase == "distillation" and not b.publishes
+        )
+        return next(inside, None)
+
+
+LR_MILESTONES = (0.5, 0.75)
+LR_GAMMA = 0.1
+
+
+def drop_epochs(*, epochs: int, cycle_epochs: int, lr_drop: str) -> tuple[int, ...]:
+    """The epochs from which the learning rate is ten times smaller, once for each.
+
+    Args:
+        epochs: The budget.
+        cycle_epochs: Tin + Td.
+        lr_drop: ``exact``: at 50 % and 75 % of all epochs, the paper's words; ``cycle``: each
+            moved to the next cycle boundary.
+    """
+    exact = [math.ceil(milestone * epochs) for milestone in LR_MILESTONES]
+    if lr_drop == "cycle":
+        return tuple(math.ceil(epoch / cycle_epochs) * cycle_epochs for epoch in exact)
+    return tuple(exact)
+
+
+def build_schedule(*, method: str, epochs: int, tin: int, td: int, lr_drop: str) -> Schedule:
+    """The schedule of a run: cycles of ``tin`` + ``td`` epochs until the budget is spent.
+
+    A last cycle may be cut short; if it ends within its independent phase nothing is published.
+    ``independent`` keeps the cycle numbers and the learning rate, so that up to the first
+    distillation step its epochs equal md's.
+
+    Args:
+        method: A name of methods.METHODS.
+        epochs: The budget in epochs.
+        tin, td: Lengths of the two phases in epochs.
+        lr_drop: ``exact`` or ``cycle`` (see drop_epochs).
+    """
+    description = get_method(method)
+    drops = drop_epochs(epochs=epochs, cycle_epochs=tin + td, lr_drop=lr_drop)
+
+    def epoch_at(index: int) -> Epoch:
+        cycle, place = divmod(index, tin + td)
+        lr_factor = LR_GAMMA ** sum(index >= drop for drop in drops)
+        if place < tin or not description.distils:
+            return Epoch(index, cycle, "independent", place, 1.0, 0.0, lr_factor, False)
+        r = place - tin
+        alpha, beta = description.loss_weights(r, td)
+        return Epoch(index, cycle, "distillation", r, alpha, beta, lr_factor, r == 0)
+
+    return Schedule(tuple(epoch_at(index) for index in range(epochs)))

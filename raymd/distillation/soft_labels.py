@@ -1,0 +1,148 @@
+"""Soft labels as blocks: how [N, K] probabilities are cut, encoded, decoded and looked up by id.
+
+A student's probabilities enter in runs of consecutive sample ids; Arrow IPC streams of about
+64 MB leave, one record batch each, with metadata that says what the rows are. The same format
+serves the students' raw blocks and the teacher's merged ones. A row belongs to (sample id,
+view): view 0 is the clean image, or the first of several seeded augmented views.
+
+    N samples   K classes   B batch
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from raymd.distillation.aggregation import as_tensor
+
+Encoding = Literal["float16", "float32"]
+
+BLOCK_BYTES = 64 * 2**20
+_METADATA_KEY = b"raymd"
+_COLUMN = "soft_labels"
+
+
+@dataclass(frozen=True)
+class BlockLayout:
+    """How N samples (in V views) are cut into blocks. A function of N, K and V alone, so that
+    every student, rank and restart cuts alike.
+
+    Attributes:
+        num_samples: N, the training part after subset and hold-out.
+        num_classes: K.
+        num_views: V; blocks of view v follow those of view v-1.
+    """
+
+    num_samples: int
+    num_classes: int
+    num_views: int = 1
+
+    @property
+    def rows_per_block(self) -> int:
+        """Rows of every block but a view's last: 64 MiB of float16, at least one row."""
+        return max(1, BLOCK_BYTES // (2 * self.num_classes))
+
+    @property
+    def blocks_per_view(self) -> int:
+        """Blocks that one view needs."""
+        return -(-self.num_samples // self.rows_per_block)
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of all views."""
+        return self.blocks_per_view * self.num_views
+
+    def view(self, block: int) -> int:
+        """The view whose rows a block holds."""
+        return block // self.blocks_per_view
+
+    def rows(self, block: int) -> tuple[int, int]:
+        """First sample id of a block, and the one behind its last."""
+        first = block % self.blocks_per_view * self.rows_per_block
+        return first, min(first + self.rows_per_block, self.num_samples)
+
+
+def encode_block(rows_NK: np.ndarray, *, metadata: Mapping[str, Any]) -> np.ndarray:
+    """A block as the bytes of an Arrow IPC stream.
+
+    Args:
+        rows_NK: float16 or float32 probabilities, [rows, K].
+        metadata: What the rows are (run, cycle, student, first sample id, view, temperature …);
+            anything JSON can hold. Written with sorted keys: repeats are byte-identical.
+
+    Returns:
+        uint8 [bytes], ready for the object store and for a file.
+    """
+    num_classes = rows_NK.shape[1]
+    flat = pa.array(np.ascontiguousarray(rows_NK).reshape(-1))
+    column = pa.FixedSizeListArray.from_arrays(flat, num_classes)
+    header = {_METADATA_KEY: json.dumps(dict(metadata), sort_keys=True).encode()}
+    schema = pa.schema([pa.field(_COLUMN, column.type)], metadata=header)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(pa.record_batch([column], schema=schema))
+    return np.frombuffer(sink.getvalue(), dtype=np.uint8)
+
+
+def decode_block(block: Any) -> tuple[dict[str, Any], np.ndarray]:
+    """A block's metadata and its rows [rows, K], without copying the rows.
+
+    Args:
+        block: What encode_block returned, or the same bytes in any buffer.
+
+    Raises:
+        ValueError: the bytes are not a block.
+    """
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(block)) as reader:
+            batch = reader.read_next_batch()
+            metadata = json.loads((reader.schema.metadata or {})[_METADATA_KEY])
+    except (pa.ArrowInvalid, OSError, KeyError, StopIteration) as error:
+        raise ValueError(f"these bytes are not a soft-label block: {error}") from error
+    column = batch.column(_COLUMN)
+    rows = column.flatten().to_numpy(zero_copy_only=True)
+    return metadata, rows.reshape(len(column), column.type.list_size)
+
+
+class TeacherRows:
+    """A teacher's blocks, read by sample id. Holds the blocks' memory, copies only the batch."""
+
+    def __init__(self, blocks: Sequence[np.ndarray], *, layout: BlockLayout) -> None:
+        """
+        Args:
+            blocks: All blocks of one teacher as decode_block's rows, in block order.
+            layout: How they were cut.
+
+        Raises:
+            ValueError: a block is missing or has other rows than the layout says.
+        """
+        shapes = [block.shape for block in blocks]
+        ranges = [layout.rows(block) for block in range(layout.num_blocks)]
+        expected = [(stop - first, layout.num_classes) for first, stop in ranges]
+        if shapes != expected:
+            raise ValueError(f"teacher blocks of shapes {shapes}, expected {expected}")
+        self.layout = layout
+        self._blocks = [as_tensor(block) for block in blocks]
+
+    def rows(self, sample_ids_B: torch.Tensor, *, view: int = 0) -> torch.Tensor:
+        """The teacher's probabilities of these samples, float32 [B, K], on the CPU.
+
+        Rows are renormalised after the float16 storage, whose rows miss a sum of 1 by up to
+        4e-4: KL would turn negative.
+        """
+        layout = self.layout
+        first = view * layout.blocks_per_view
+        if layout.blocks_per_view == 1:
+            rows_BK = self._blocks[first].index_select(0, sample_ids_B).float()
+        else:
+            block_B = sample_ids_B // layout.rows_per_block
+            offset_B = sample_ids_B % layout.rows_per_block
+            rows_BK = torch.empty(len(sample_ids_B), layout.num_classes)
+            for block in set(block_B.tolist()):
+                where = (block_B == block).nonzero().squeeze(1)
+                rows_BK[where] = self._blocks[first + block][offset_B[where]].float()
+        return rows_BK.div_(rows_BK.sum(dim=-1, keepdim=True))

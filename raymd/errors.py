@@ -1,0 +1,47 @@
+"""raymd's exceptions: each says what was received, what is allowed and which setting mends it.
+
+They cross process boundaries (a worker raises, the driver reports), so every one survives
+pickling: all of its state is in ``args``.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class RaymdError(Exception):
+    """Anything raymd raises on purpose. ``exit_code`` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class UserError(RaymdError, ValueError):
+    """A setting, a file or a cluster that cannot work as given; the message holds the remedy."""
+
+    exit_code = 2
+
+
+class DataError(UserError):
+    """A data set that is missing, damaged or inconsistent; names the file and the row."""
+
+
+class StorageError(RaymdError):
+    """A committed file that is missing or does not match its checksum."""
+
+
+class NonFiniteLossError(RaymdError):
+    """Training diverged: the loss is no longer a number."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], *, flag: str) -> UserError:
+    """The error for a name that is not in a registry, with the nearest known names.
+
+    Args:
+        kind: What the name stands for, as in "network".
+        name: The name received.
+        known: All names that would have been right.
+        flag: The setting that mends it, as in "--students".
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+    return UserError(f"unknown {kind} {name!r} ({flag}): {hint}")

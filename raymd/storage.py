@@ -1,0 +1,232 @@
+"""Committed files: the only things that survive a crash, and the only way to write or trust one.
+
+A file counts when a *record* names it: a small JSON, written last, with each file's length and
+checksum and whatever the writer wants to say. Locally both are written to a temporary name,
+synced and renamed; on an object store a put is atomic, and the record comes after the files.
+So a reader that finds a record finds whole files, or learns which one was damaged since.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+import xxhash
+
+from raymd.errors import StorageError, UserError
+
+FILES = "files"
+
+
+def checksum(data: Any) -> str:
+    """xxh3-128 of a buffer, as hex. It finds damage; it is no defence against an attacker."""
+    return xxhash.xxh3_128_hexdigest(memoryview(data).cast("B"))
+
+
+@dataclass(frozen=True)
+class Storage:
+    """One run's folder, local or on any filesystem of pyarrow (``s3://…``). Picklable.
+
+    Attributes:
+        uri: Where it is; relative local paths are made absolute.
+    """
+
+    uri: str
+    _cache: dict[str, Any] = field(default_factory=dict, repr=False, compare=False, hash=False)
+
+    @classmethod
+    def at(cls, uri: str | os.PathLike[str]) -> "Storage":
+        """The storage at a local path or a URI. UserError if no filesystem knows the scheme."""
+        text = os.fspath(uri)
+        if "://" in text:
+            storage = cls(text.rstrip("/"))
+            _ = storage._filesystem
+            return storage
+        return cls(str(Path(text).expanduser().absolute()))
+
+    def __reduce__(self) -> tuple[type["Storage"], tuple[str]]:
+        return Storage, (self.uri,)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder of this machine (or a mount)."""
+        return "://" not in self.uri
+
+    @property
+    def _filesystem(self) -> tuple[pafs.FileSystem, str]:
+        if "fs" not in self._cache:
+            try:
+                self._cache["fs"] = (
+                    (pafs.LocalFileSystem(), self.uri)
+                    if self.is_local
+                    else pafs.FileSystem.from_uri(self.uri)
+                )
+            except (pa.ArrowInvalid, OSError) as error:
+                raise UserError(f"storage {self.uri!r} (--storage): {error}") from error
+        return self._cache["fs"]
+
+    def _path(self, name: str) -> str:
+        root = self._filesystem[1].rstrip("/")
+        return f"{root}/{name}" if name else root
+
+    def sub(self, name: str) -> "Storage":
+        """The storage of a folder below this one."""
+        return Storage(f"{self.uri}/{name}")
+
+    # -- whole files ------------------------------------------------------------------
+
+    def write(self, name: str, data: Any) -> None:
+        """Write one file so that it is there whole or not at all.
+
+        Raises:
+            OSError: the disk is full, the folder cannot be written …
+        """
+        if self.is_local:
+            self._write_local(Path(self._path(name)), data)
+            return
+        filesystem = self._filesystem[0]
+        with filesystem.open_output_stream(self._path(name)) as stream:
+            stream.write(memoryview(data).cast("B"))
+
+    def _write_local(self, path: Path, data: Any) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def read(self, name: str) -> pa.Buffer:
+        """A file's bytes (memory-mapped when local).
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        if self.is_local:
+            path = Path(self._path(name))
+            if path.stat().st_size == 0:
+                return pa.py_buffer(b"")
+            with pa.memory_map(str(path)) as source:
+                return source.read_buffer()
+        with self._filesystem[0].open_input_file(self._path(name)) as source:
+            return source.read_buffer()
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file or folder of that name."""
+        info = self._filesystem[0].get_file_info(self._path(name))
+        return info.type != pafs.FileType.NotFound
+
+    def list(self, folder: str = "") -> list[str]:
+        """Sorted names of the files and folders right inside a folder; none if it is missing."""
+        selector = pafs.FileSelector(self._path(folder), allow_not_found=True)
+        infos = self._filesystem[0].get_file_info(selector)
+        return sorted(i.base_name for i in infos if not i.base_name.endswith(".tmp"))
+
+    def delete(self, name: str) -> None:
+        """Remove a file or a whole folder; nothing happens if it is not there."""
+        filesystem, path = self._filesystem[0], self._path(name)
+        kind = filesystem.get_file_info(path).type
+        try:
+            if kind == pafs.FileType.Directory:
+                filesystem.delete_dir(path)
+            elif kind == pafs.FileType.File:
+                filesystem.delete_file(path)
+        except FileNotFoundError:
+            return  # somebody else removed it in between, which is what was asked for
+
+    # -- committed files --------------------------------------------------------------
+
+    def commit(
+        self, record: str, fields: Mapping[str, Any], *, files: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write files, then the record that makes them count.
+
+        Args:
+            record: Name of the record, ending in ``.json``.
+            fields: What it says beside its files; JSON.
+            files: Bytes by name. Names are relative to the storage, not to the record.
+        """
+        entries = {}
+        for name, data in (files or {}).items():
+            self.write(name, data)
+            view = memoryview(data).cast("B")
+            entries[name] = {"bytes": view.nbytes, "xxh3_128": checksum(view)}
+        document = {**fields, FILES: {**fields.get(FILES, {}), **entries}}
+        self.write(record, json.dumps(document, indent=1, sort_keys=True).encode())
+
+    def record(self, record: str) -> dict[str, Any] | None:
+        """What a record says, or None if it was never written.
+
+        Raises:
+            StorageError: it is there and is not JSON.
+        """
+        try:
+            text = self.read(record).to_pybytes()
+        except FileNotFoundError:
+            return None
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise StorageError(f"{self.uri}/{record} is damaged: {error}") from error
+
+    def read_committed(self, name: str, *, record: Mapping[str, Any]) -> pa.Buffer:
+        """A file that a record names, checked against it.
+
+        Raises:
+            StorageError: it is missing, truncated or altered.
+        """
+        entry = record[FILES][name]
+        try:
+            data = self.read(name)
+        except FileNotFoundError as error:
+            raise StorageError(f"{self.uri}/{name} is missing, though committed") from error
+        if data.size != entry["bytes"]:
+            raise StorageError(
+                f"{self.uri}/{name} is truncated: {data.size} of {entry['bytes']} bytes"
+            )
+        if checksum(data) != entry["xxh3_128"]:
+            raise StorageError(f"{self.uri}/{name} does not match its checksum")
+        return data
+
+    def remove_committed(self, record: str) -> None:
+        """Remove a record first, then its files: never a record without them."""
+        document = self.record(record)
+        self.delete(record)
+        for name in (document or {}).get(FILES, {}):
+            self.delete(name)
+
+    def records(self, folder: str) -> Iterable[str]:
+        """Names of the records right inside a folder, sorted."""
+        return [f"{folder}/{name}" for name in self.list(folder) if name.endswith(".json")]
+
+    def check_writable(self) -> None:
+        """Write, read back and remove a probe file.
+
+        Raises:
+            UserError: naming the folder and --storage.
+        """
+        probe = f".probe-{os.getpid()}"
+        try:
+            self.write(probe, np.arange(8, dtype=np.uint8))
+            self.read(probe)
+            self.delete(probe)
+        except OSError as error:
+            raise UserError(
+                f"storage {self.uri!r} cannot be written ({error}); choose another: --storage DIR"
+            ) from error
