@@ -154,13 +154,17 @@ class Storage:
 
     def commit(
         self, record: str, fields: Mapping[str, Any], *, files: Mapping[str, Any] | None = None
-    ) -> None:
+    ) -> dict[str, Any]:
         """Write files, then the record that makes them count.
 
         Args:
             record: Name of the record, ending in ``.json``.
             fields: What it says beside its files; JSON.
             files: Bytes by name. Names are relative to the storage, not to the record.
+
+        Returns:
+            The record as written: the fields, and under ``files`` an entry for each file, beside
+            those that the fields brought along.
         """
         entries = {}
         for name, data in (files or {}).items():
@@ -169,6 +173,7 @@ class Storage:
             entries[name] = {"bytes": view.nbytes, "xxh3_128": checksum(view)}
         document = {**fields, FILES: {**fields.get(FILES, {}), **entries}}
         self.write(record, json.dumps(document, indent=1, sort_keys=True).encode())
+        return document
 
     def record(self, record: str) -> dict[str, Any] | None:
         """What a record says, or None if it was never written.

@@ -1,0 +1,58 @@
+"""Merging one block of a teacher: a pure function of committed bytes, with torch underneath.
+
+A merge that runs twice writes the same bytes twice. The policy is in ledger.py.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from raymd.distillation.aggregation import merge_rows
+from raymd.distillation.soft_labels import decode_block, encode_block
+from raymd.errors import StorageError
+from raymd.exchange import names
+from raymd.exchange.blocks import commit_block, read_block
+from raymd.exchange.ledger import MergeBlock
+from raymd.storage import Storage
+
+SHARED_METADATA = ("run", "cycle", "first_id", "view", "t", "fingerprint", "encoding")
+
+
+def merge_block(
+    storage: Storage, order: MergeBlock, *, sources: Mapping[str, np.ndarray | None]
+) -> np.ndarray:
+    """Merge one block of a teacher (Eq. 8), commit it and give back its bytes.
+
+    Args:
+        storage: The run's.
+        order: Which block of which teacher, and the weights.
+        sources: The members' encoded blocks by student; None where only storage has it.
+
+    Raises:
+        StorageError: a member's block is neither at hand nor intact in storage.
+    """
+    decoded = {
+        student: decode_block(_source(storage, order, student, sources.get(student)))
+        for student in order.weights
+    }
+    rows = [decoded[student][1] for student in order.weights]
+    merged_NK = merge_rows(rows, list(order.weights.values()))
+    first = next(iter(decoded.values()))[0]
+    shared = {key: first[key] for key in SHARED_METADATA}
+    metadata = {**shared, "teacher": order.teacher, "weights": dict(order.weights)}
+    data = encode_block(merged_NK, metadata=metadata)
+    folder = f"{names.teacher_folder(order.cycle)}/{order.teacher}"
+    commit_block(storage, folder, block=order.block, data=data, fields=metadata)
+    return data
+
+
+def _source(
+    storage: Storage, order: MergeBlock, student: str, data: np.ndarray | None
+) -> np.ndarray:
+    if data is not None:
+        return data
+    folder = names.published_folder(order.cycle, student)
+    data = read_block(storage, folder, block=order.block)
+    if data is None:
+        raise StorageError(f"block {order.block} of {student}, cycle {order.cycle}, is missing")
+    return data

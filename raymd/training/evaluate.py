@@ -1,0 +1,64 @@
+"""Predictions in eval mode on clean images: held-out accuracy, test accuracy, the ensemble.
+
+N samples   K classes
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from raymd.data.datasets import Split
+from raymd.data.loader import clean_batches
+from raymd.distillation.losses import soft_labels
+from raymd.training.student import StudentTask
+
+EVAL_BATCH = 256  # fixed: on some processors the batch size decides a sum's last bit
+
+
+@torch.inference_mode()
+def predict(
+    task: StudentTask,
+    model: nn.Module,
+    split: Split,
+    *,
+    t: float = 1.0,
+    start: int = 0,
+    stop: int | None = None,
+) -> Tensor:
+    """Softened class probabilities (Eq. 4) of a split's clean images, float32 [N, K] on the CPU.
+
+    Args:
+        task: Whose device and precision to use.
+        model: The network; put into eval mode, so BatchNorm's statistics are fixed.
+        split: Images and labels.
+        t: Temperature.
+        start, stop: The range of ids wanted; all by default.
+    """
+    model.eval()
+    rows = []
+    for images, _ in clean_batches(
+        split,
+        mean=task.data.mean,
+        std=task.data.std,
+        batch_size=EVAL_BATCH,
+        device=task.device,
+        start=start,
+        stop=stop,
+    ):
+        with task.autocast():
+            logits_BK = model(images)
+        rows.append(soft_labels(logits_BK, t=t).cpu())
+    return torch.cat(rows)
+
+
+def num_correct(probs_NK: Tensor, labels_N: Tensor) -> int:
+    """How many rows have their highest probability at the label."""
+    return int((probs_NK.argmax(dim=-1) == labels_N.cpu()).sum())
+
+
+def ensemble(probs_SNK: list[np.ndarray], weights: list[float]) -> np.ndarray:
+    """The students' weighted mean prediction (Eq. 5), float32 [N, K]."""
+    mixed = np.zeros_like(probs_SNK[0], dtype=np.float32)
+    for probs_NK, weight in zip(probs_SNK, weights, strict=True):
+        mixed += np.float32(weight) * probs_NK
+    return mixed

@@ -1,0 +1,91 @@
+"""A student's final files: last and best weights, what they predict, and model.json.
+
+model.json is the record that makes them count; it holds all that is needed to build the network
+again and to feed it, so loading a student needs neither Ray nor the training data.
+"""
+
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor, nn
+
+from raymd.storage import FILES
+from raymd.training.checkpoint import weights_of
+from raymd.training.evaluate import num_correct, predict
+from raymd.training.student import StudentState, StudentTask
+
+
+def model_record(folder: str) -> str:
+    """Name of a finished student's record."""
+    return f"{folder}/model.json"
+
+
+def finish(task: StudentTask, state: StudentState) -> None:
+    """Commit the student's final files, unless they are there already."""
+    if task.storage.record(model_record(task.folder)) is not None:
+        return
+    last = weights_of(state.model)
+    best = _best_weights(task, state) or last
+    predictions: dict[str, Tensor] = {}
+    scores = {
+        "last": _score(task, state.model, "last", predictions),
+        "best": _score(task, _with_weights(state.model, best), "best", predictions),
+    }
+    files = {
+        f"{task.folder}/last.safetensors": save_safetensors(last),
+        f"{task.folder}/best.safetensors": save_safetensors(best),
+        f"{task.folder}/predictions.safetensors": save_safetensors(predictions),
+    }
+    fields = {**_description(task, state), "scores": scores}
+    task.storage.commit(model_record(task.folder), fields, files=files)
+
+
+def _best_weights(task: StudentTask, state: StudentState) -> dict[str, Tensor] | None:
+    best = state.best
+    if best is None:
+        return None
+    if best.weights is not None:
+        return best.weights
+    data = task.storage.read_committed(best.file, record={FILES: {best.file: best.entry}})
+    return load_safetensors(data.to_pybytes())
+
+
+def _with_weights(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
+    model.load_state_dict(weights)
+    return model
+
+
+def _score(
+    task: StudentTask, model: nn.Module, name: str, predictions: dict[str, Tensor]
+) -> dict[str, Any]:
+    scores = {}
+    for part, split in (("val", task.data.val), ("test", task.data.test)):
+        if split is None:
+            scores[part] = None
+            continue
+        probs_NK = predict(task, model, split)
+        predictions[f"{name}_{part}"] = probs_NK
+        correct = num_correct(probs_NK, split.labels)
+        scores[part] = {"correct": correct, "total": len(split.labels)}
+    return scores
+
+
+def _description(task: StudentTask, state: StudentState) -> dict[str, Any]:
+    images = task.data.train.images
+    return {
+        "id": task.student.id,
+        "arch": task.student.arch,
+        "parameters": sum(p.numel() for p in state.model.parameters()),
+        "num_classes": len(task.data.classes),
+        "in_channels": images.shape[1],
+        "image_size": images.shape[-1],
+        "classes": list(task.data.classes),
+        "mean": list(task.data.mean),
+        "std": list(task.data.std),
+        "epochs": state.position.epoch,
+        "best_epoch": state.best and state.best.epoch,
+        "accuracy": state.accuracy,
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,158 @@
+"""One epoch of steps: batch, logits, loss, backward, step.
+
+B batch   K classes
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from raymd.data.loader import Batch, EpochLoader
+from raymd.distillation.losses import Losses, student_loss
+from raymd.distillation.schedule import Epoch, Position
+from raymd.distillation.soft_labels import TeacherRows
+from raymd.errors import NonFiniteLossError
+from raymd.training.student import StudentState, StudentTask, Sums
+
+# Reading a loss makes a GPU wait; on a CPU it costs nothing.
+STEPS_BETWEEN_CHECKS = {"cpu": 1}
+DEFAULT_STEPS_BETWEEN_CHECKS = 50
+
+
+def train_step(
+    task: StudentTask, state: StudentState, epoch: Epoch, batch: Batch, teacher_BK: Tensor | None
+) -> Tensor:
+    """Take one step.
+
+    Returns:
+        float64 [4] on the device: loss, task_loss and kd_loss times the batch's rows, and the
+        number of rows whose label the network hit.
+    """
+    state.optimizer.zero_grad(set_to_none=True)
+    with task.autocast():
+        logits_BK = state.model(batch.images)
+    losses = student_loss(
+        logits_BK,
+        batch.labels,
+        teacher_BK=teacher_BK,
+        alpha=epoch.alpha,
+        beta=epoch.beta,
+        t=task.settings.t,
+        kl_scale=task.settings.kl_scale,
+    )
+    # The mean over the global batch, whatever part of it this worker has (1 with one worker).
+    share = len(batch.labels) * task.world_size / batch.global_rows
+    state.scaler.scale(losses.loss * share).backward()
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    return _measured(losses, logits_BK, batch)
+
+
+def _measured(losses: Losses, logits_BK: Tensor, batch: Batch) -> Tensor:
+    rows = len(batch.labels)
+    correct = (logits_BK.detach().argmax(dim=-1) == batch.labels).sum()
+    means = torch.stack([losses.loss.detach(), losses.task_loss, losses.kd_loss]).double()
+    return torch.cat([means * rows, correct.double().unsqueeze(0)])
+
+
+def train_epoch(
+    task: StudentTask,
+    state: StudentState,
+    epoch: Epoch,
+    loader: EpochLoader,
+    teacher: TeacherRows | None,
+    *,
+    after_step: Callable[[], bool],
+) -> bool:
+    """Train from the state's position to the epoch's end.
+
+    Args:
+        task, state: The student.
+        epoch: The epoch of the state's position.
+        loader: The run's loader.
+        teacher: The cycle's teacher in a distillation epoch.
+        after_step: Called after every step with the state brought up to date; may commit it.
+            True ends training here.
+
+    Returns:
+        Whether the epoch was finished.
+
+    Raises:
+        NonFiniteLossError: the loss is not a number.
+    """
+    state.model.train()
+    pending: list[Tensor] = []
+    check_every = STEPS_BETWEEN_CHECKS.get(task.device.type, DEFAULT_STEPS_BETWEEN_CHECKS)
+    started = time.perf_counter()
+    for batch in loader.batches(epoch.index, start_step=state.position.step):
+        teacher_BK = None
+        if teacher is not None:
+            rows_BK = teacher.rows(batch.sample_ids)
+            teacher_BK = rows_BK.to(task.device, non_blocking=True)
+        task.seed_step(state.position)
+        pending.append(train_step(task, state, epoch, batch, teacher_BK))
+        state.sums.rows += len(batch.labels)
+        state.position = Position(epoch.index, batch.step + 1)
+        state.steps_since_commit += 1
+        last = batch.step + 1 == loader.num_steps
+        if last or len(pending) >= check_every:
+            _add(task, state, pending)
+            state.sums.seconds += time.perf_counter() - started
+            if not last and after_step():
+                return False
+            started = time.perf_counter()
+    return True
+
+
+def _add(task: StudentTask, state: StudentState, pending: list[Tensor]) -> None:
+    """Move measured values into the state's sums; a loss that is no number ends the run."""
+    sums = state.sums
+    for step, values in enumerate(torch.stack(pending).tolist(), start=-len(pending)):
+        loss, task_loss, kd_loss, correct = values
+        if not math.isfinite(loss):
+            raise NonFiniteLossError(_diverged(task, state, state.position.step + step))
+        sums.loss += loss
+        sums.task_loss += task_loss
+        sums.kd_loss += kd_loss
+        sums.correct += int(correct)
+    pending.clear()
+
+
+def _diverged(task: StudentTask, state: StudentState, step: int) -> str:
+    return (
+        f"{task.student.id} diverged: the loss is not a number at epoch "
+        f"{state.position.epoch + 1}, step {step + 1}. Try a smaller learning rate "
+        f"(--lr, now {task.student.lr:g}), --precision fp32 (now {task.settings.precision}), "
+        f"or a higher temperature (--t, now {task.settings.t:g})"
+    )
+
+
+def epoch_record(
+    task: StudentTask, epoch: Epoch, sums: Sums, *, lr: float, val_accuracy: float | None
+) -> dict[str, Any]:
+    """What an epoch came to; the keys are those of view/events.py."""
+    rows = max(1, sums.rows)
+    distils = epoch.phase == "distillation"
+    return {
+        "event": "epoch",
+        "student": task.student.id,
+        "epoch": epoch.index,
+        "epochs": task.settings.epochs,
+        "cycle": epoch.cycle,
+        "phase": epoch.phase,
+        "r": epoch.r,
+        "lr": lr,
+        "alpha": epoch.alpha,
+        "beta": epoch.beta,
+        "loss": sums.loss / rows,
+        "task_loss": sums.task_loss / rows,
+        "kd_loss": sums.kd_loss / rows if distils else None,
+        "train_accuracy": sums.correct / rows,
+        "val_accuracy": val_accuracy,
+        "images_per_s": sums.rows / max(sums.seconds, 1e-9),
+        "seconds": sums.seconds,
+    }
