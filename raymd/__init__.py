@@ -46,9 +46,9 @@ def fit(config: "FitConfig") -> "Result":
     Raises:
         RaymdError: What was refused or went wrong, with its remedy.
     """
-    from raymd.execution import run
+    from raymd.execution.run import fit as fit_on_ray
 
-    return run.fit(config)
+    return fit_on_ray(config)
 
 
 def __getattr__(name: str) -> Any:

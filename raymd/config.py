@@ -19,6 +19,7 @@ from raymd.distillation.methods import METHODS, get_method
 from raymd.errors import UserError, unknown_name
 from raymd.fields import about, read
 from raymd.models.names import known_models
+from raymd.recipes import Precision
 from raymd.settings import Settings, StudentConfig, differences, resolve, student_ids
 
 __all__ = [
@@ -66,7 +67,7 @@ class FitConfig:
     method: str = field(
         default="md",
         metadata=about(
-            f"one of {', '.join(METHODS)}: gradual loss weights (Eq. 11), fixed ones, or no exchange"
+            f"one of {', '.join(METHODS)}; md has gradual loss weights (Eq. 11), fmd fixed ones"
         ),
     )
     epochs: int | None = field(
@@ -99,7 +100,7 @@ class FitConfig:
         default=None, metadata=about("SGD's, for every student", minimum=0)
     )
     momentum: float = field(default=0.9, metadata=about("SGD's", minimum=0, below=1))
-    precision: Literal["fp32", "bf16", "fp16"] | None = field(
+    precision: Precision | None = field(
         default=None, metadata=about("arithmetic of forward and backward; weights stay fp32")
     )
     val_fraction: float | None = field(
@@ -112,7 +113,7 @@ class FitConfig:
         ),
     )
     seed: int = field(
-        default=0, metadata=about("of every random draw of the run", minimum=0, below=2**63)
+        default=0, metadata=about("of every random draw of the run", minimum=0, below=10**9)
     )
     cpus_per_worker: float | None = field(
         default=None, metadata=about("CPUs reserved for each training worker", above=0)

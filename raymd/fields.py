@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import Field, dataclass
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from raymd.errors import UserError, unknown_name
 
@@ -42,9 +42,9 @@ class About:
         )
 
     def limits(self) -> str:
-        """The limits in words, as in ", at least 0, below 1"."""
+        """The limits in words, as in "at least 0, below 1"; empty if there are none."""
         words = {"at least": self.minimum, "above": self.above, "below": self.below}
-        return "".join(f", {word} {limit:g}" for word, limit in words.items() if limit is not None)
+        return ", ".join(f"{word} {limit:g}" for word, limit in words.items() if limit is not None)
 
 
 def about(help: str, **limits: float) -> dict[str, About]:
@@ -66,7 +66,9 @@ def flag(field: Field[Any]) -> str:
 
 def alternatives(field: Field[Any]) -> tuple[Any, ...]:
     """The declared type's alternatives: (float, NoneType) of ``float | None``."""
-    return get_args(field.type) if isinstance(field.type, UnionType) else (field.type,)
+    # a union with a Literal is a typing.Union before Python 3.14, any other a UnionType
+    union = get_origin(field.type) in (Union, UnionType)
+    return get_args(field.type) if union else (field.type,)
 
 
 def kind_of(field: Field[Any]) -> Any:
@@ -84,7 +86,8 @@ def takes(field: Field[Any]) -> str:
     """What the field takes, in words: "a number, above 0"."""
     if choices_of(field):
         return "one of " + ", ".join(choices_of(field))
-    return _KINDS[kind_of(field)].words + about_of(field).limits()
+    limits = about_of(field).limits()
+    return _KINDS[kind_of(field)].words + (f", {limits}" if limits else "")
 
 
 def read(field: Field[Any], value: object) -> Any:

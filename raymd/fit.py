@@ -46,10 +46,11 @@ def build_parser() -> ArgumentParser:
 
 
 def _add_flag(parser: ArgumentParser, entry: "dataclasses.Field[Any]") -> None:
-    text = about_of(entry).help + about_of(entry).limits()
+    notes = [about_of(entry).limits()]
     if entry.default is not dataclasses.MISSING and entry.default not in (None, False):
-        text += f" (default: {entry.default})"
-    optional = {"nargs": "?", "const": "true"} if kind_of(entry) is bool else {}
+        notes.append(f"default: {entry.default}")
+    text = " ".join([about_of(entry).help, *(f"({note})" for note in notes if note)])
+    optional: dict[str, Any] = {"nargs": "?", "const": "true"} if kind_of(entry) is bool else {}
     parser.add_argument(
         flag(entry), metavar=metavar(entry), help=text.replace("%", "%%"), **optional
     )

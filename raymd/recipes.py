@@ -7,8 +7,11 @@ a first run of minutes on a CPU.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
-from raymd.models.names import family, has_batchnorm
+from raymd.models.names import SMALL_IMAGE_MAX_PIXELS, family, has_batchnorm
+
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Recipe:
     lr: float
     batch_size: int
     weight_decay: float = 1e-4
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     zero_init_residual: bool = False
     lr_without_batchnorm: float | None = None
     family_batch_size: Mapping[str, int] = field(default_factory=dict)
@@ -98,7 +101,6 @@ IMAGENET = Recipe(
 
 RECIPES = {recipe.name: recipe for recipe in (DIGITS, CIFAR, IMAGENET)}
 
-SMALL_IMAGE_MAX_PIXELS = 64
 FEW_SAMPLES = 20_000
 
 

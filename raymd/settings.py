@@ -8,12 +8,12 @@ import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from raymd.distillation.methods import get_method
 from raymd.distillation.schedule import build_schedule
 from raymd.errors import UserError
-from raymd.recipes import FEW_SAMPLES, Recipe, default_val_fraction, recipe_for
+from raymd.recipes import FEW_SAMPLES, Precision, Recipe, default_val_fraction, recipe_for
 
 if TYPE_CHECKING:
     from raymd.config import FitConfig
@@ -71,10 +71,10 @@ class Settings:
     tin: int
     td: int
     epochs: int
-    kl_scale: str
-    lr_drop: str
+    kl_scale: Literal["t2", "none"]
+    lr_drop: Literal["exact", "cycle"]
     momentum: float
-    precision: str
+    precision: Precision
     val_fraction: float
     seed: int
     dataset: str

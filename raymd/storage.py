@@ -45,9 +45,10 @@ class Storage:
         """The storage at a local path or a URI. UserError if no filesystem knows the scheme."""
         text = os.fspath(uri)
         if "://" in text:
-            storage = cls(text.rstrip("/"))
-            _ = storage._filesystem
-            return storage
+            filesystem, path = cls(text)._filesystem
+            # file://… is a folder like any other: made when missing, written by renaming
+            local = isinstance(filesystem, pafs.LocalFileSystem)
+            return cls(path if local else text.rstrip("/"))
         return cls(str(Path(text).expanduser().absolute()))
 
     def __reduce__(self) -> tuple[type["Storage"], tuple[str]]:
@@ -76,8 +77,9 @@ class Storage:
         return f"{root}/{name}" if name else root
 
     def sub(self, name: str) -> "Storage":
-        """The storage of a folder below this one."""
-        return Storage(f"{self.uri}/{name}")
+        """The storage of a folder below this one, with the same options (``s3://…?region=…``)."""
+        folder, *query = [self.uri] if self.is_local else self.uri.split("?", 1)
+        return Storage("?".join([f"{folder}/{name}", *query]))
 
     # -- whole files ------------------------------------------------------------------
 

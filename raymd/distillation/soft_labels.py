@@ -100,10 +100,12 @@ def decode_block(block: Any) -> tuple[dict[str, Any], np.ndarray]:
     try:
         with pa.ipc.open_stream(pa.py_buffer(block)) as reader:
             batch = reader.read_next_batch()
+            # Lengths that point behind the buffers would crash the process when read.
+            batch.validate()
             metadata = json.loads((reader.schema.metadata or {})[_METADATA_KEY])
-    except (pa.ArrowInvalid, OSError, KeyError, StopIteration) as error:
+            column = batch.column(_COLUMN)
+    except (pa.ArrowException, OSError, KeyError, ValueError, StopIteration) as error:
         raise ValueError(f"these bytes are not a soft-label block: {error}") from error
-    column = batch.column(_COLUMN)
     rows = column.flatten().to_numpy(zero_copy_only=True)
     return metadata, rows.reshape(len(column), column.type.list_size)
 

@@ -91,14 +91,14 @@ def train_epoch(
     for batch in loader.batches(epoch.index, start_step=state.position.step):
         teacher_BK = None
         if teacher is not None:
-            rows_BK = teacher.rows(batch.sample_ids)
+            rows_BK = teacher.rows(batch.sample_ids.cpu())
             teacher_BK = rows_BK.to(task.device, non_blocking=True)
         task.seed_step(state.position)
         pending.append(train_step(task, state, epoch, batch, teacher_BK))
         state.sums.rows += len(batch.labels)
         state.position = Position(epoch.index, batch.step + 1)
         state.steps_since_commit += 1
-        last = batch.step + 1 == loader.num_steps
+        last = batch.step + 1 == loader.steps
         if last or len(pending) >= check_every:
             _add(task, state, pending)
             state.sums.seconds += time.perf_counter() - started

@@ -14,7 +14,7 @@ import torch
 import xxhash
 from torch import Tensor, nn
 
-from raymd.config import Settings, StudentConfig
+from raymd.settings import Settings, StudentConfig
 from raymd.data.loader import EpochLoader
 from raymd.data.splits import Prepared
 from raymd.distillation.methods import Method, get_method

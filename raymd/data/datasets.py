@@ -1,0 +1,253 @@
+"""The registry of data sets, and the loaders of digits, CIFAR-10 and CIFAR-100.
+
+Place on the data's way: its start. A spec such as "cifar10" enters, a Dataset of uint8 images
+leaves, for splits.prepare. Data of your own need one decorated function:
+
+    @register_dataset("mine")
+    def load(*, data_dir: Path | None, argument: str) -> Dataset:
+        train = Split.from_arrays(pixels_NHWC, labels_N)
+        return Dataset("mine", train, test, classes=("cat", "dog"), mean=..., std=...)
+
+    N images   H height   W width   C channels
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+
+from raymd.data.augment import Augmentation
+from raymd.data.names import add_name, check_dataset
+from raymd.errors import DataError, UserError
+
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+NO_AUGMENTATION = Augmentation()
+CIFAR_AUGMENTATION = Augmentation(pad=4, flip=True)
+
+NUM_DIGITS_TEST = 360
+DIGITS_MEAN, DIGITS_STD = (0.3054,), (0.3762,)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images with their labels; row n of one belongs to row n of the other.
+
+    Attributes:
+        images: uint8 [N, C, H, W], of any memory format. ``from_arrays`` keeps the pixels
+            together (channels_last), which the loader takes without a copy.
+        labels: int64 [N].
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __post_init__(self) -> None:
+        images, labels = self.images, self.labels
+        if images.dtype != torch.uint8 or images.ndim != 4:
+            got = f"{images.dtype} {list(images.shape)}"
+            raise DataError(f"a split's images are uint8 [N, C, H, W], got {got}")
+        if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+            got = f"{labels.dtype} {list(labels.shape)} beside {len(images)} images"
+            raise DataError(f"a split's labels are int64 [N], got {got}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def from_arrays(cls, pixels: np.ndarray, labels: np.ndarray) -> "Split":
+        """A split of uint8 [N, H, W, C] or [N, H, W] pixels and integer [N] labels."""
+        if pixels.ndim == 3:
+            pixels = pixels[..., None]
+        images_NHWC = torch.from_numpy(np.ascontiguousarray(pixels))
+        labels_N = torch.from_numpy(np.array(labels, dtype=np.int64))
+        return cls(images_NHWC.permute(0, 3, 1, 2), labels_N)
+
+    def rows(self, ids: torch.Tensor) -> "Split":
+        """The rows of these ids (int64 [n]), in their order, copied."""
+        images_NHWC = self.images.permute(0, 2, 3, 1).index_select(0, ids)
+        return Split(images_NHWC.permute(0, 3, 1, 2), self.labels[ids])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set as loaded, before subset and hold-out.
+
+    Attributes:
+        name: For titles and messages.
+        train, test: Images of one size and the same channels.
+        classes: Name of class k at position k; labels are below its length.
+        mean, std: Of each channel, for pixels scaled to 0..1.
+        augmentation: What training batches undergo; nothing by default.
+
+    Raises:
+        DataError: parts that do not fit together.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augmentation: Augmentation = NO_AUGMENTATION
+
+    def __post_init__(self) -> None:
+        shapes = {tuple(part.images.shape[1:]) for part in (self.train, self.test)}
+        if len(shapes) > 1:
+            raise DataError(f"{self.name}: train and test images differ in shape: {sorted(shapes)}")
+        channels = next(iter(shapes))[0]
+        if not len(self.mean) == len(self.std) == channels or min(self.std) <= 0:
+            stats = f"mean {self.mean}, std {self.std}"
+            raise DataError(f"{self.name}: {stats}, but {channels} positive values each are needed")
+        for part, split in (("train", self.train), ("test", self.test)):
+            self._check_labels(split.labels, part)
+
+    def _check_labels(self, labels_N: torch.Tensor, part: str) -> None:
+        if not len(labels_N):
+            raise DataError(f"{self.name}: the {part} part has no images")
+        low, high = int(labels_N.min()), int(labels_N.max())
+        if low < 0 or high >= len(self.classes):
+            limit = f"{len(self.classes)} classes allow 0..{len(self.classes) - 1}"
+            raise DataError(f"{self.name}: {part} labels run from {low} to {high}, but {limit}")
+
+
+class Loader(Protocol):
+    """What ``register_dataset`` decorates.
+
+    ``data_dir`` is the setting of that name; ``argument`` is what stands behind the spec's colon.
+    """
+
+    def __call__(self, *, data_dir: Path | None, argument: str) -> Dataset: ...
+
+
+LoaderT = TypeVar("LoaderT", bound=Loader)
+
+_LOADERS: dict[str, Loader] = {}
+
+
+def register_dataset(name: str, *, argument: str = "") -> Callable[[LoaderT], LoaderT]:
+    """Decorator that makes a loader known as ``--dataset name``.
+
+    Args:
+        name: Without a colon.
+        argument: What has to follow the name's colon, as in "DIR"; "" if nothing may.
+
+    Raises:
+        UserError: another loader has that name, or the name is malformed.
+    """
+
+    def register(load: LoaderT) -> LoaderT:
+        taken = _LOADERS.get(name)
+        if taken is not None and _place(taken) != _place(load):
+            raise UserError(f"data set {name!r} is already registered by {_place(taken)}")
+        add_name(name, argument=argument)
+        _LOADERS[name] = load
+        return load
+
+    return register
+
+
+def _place(load: Loader) -> str:
+    # Not identity: running a notebook cell or reloading a module again registers a new object.
+    return f"{getattr(load, '__module__', '')}.{getattr(load, '__qualname__', repr(load))}"
+
+
+def load_dataset(spec: str, *, data_dir: Path | str | None = None) -> Dataset:
+    """The data set of a spec: ``digits``, ``cifar10``, ``cifar100``, ``parquet:DIR``, or your own.
+
+    Args:
+        spec: A registered name, then ":" and its argument if it takes one.
+        data_dir: Folder where files are, or are downloaded to; relative ones belong to the
+            calling process, so resolve them before handing them to a Ray worker.
+
+    Raises:
+        UserError: unknown name, or an argument too few or too many.
+        DataError: files missing or damaged.
+    """
+    name, argument = check_dataset(spec)
+    return _LOADERS[name](data_dir=Path(data_dir) if data_dir else None, argument=argument)
+
+
+@register_dataset("digits")
+def load_digits(*, data_dir: Path | None, argument: str) -> Dataset:  # noqa: ARG001
+    """scikit-learn's 1,797 grey 8x8 digits, 1,437 to train and 360 to test; never downloads."""
+    from sklearn.datasets import load_digits as read
+
+    from raymd.data.splits import stratified_ids
+
+    bunch = read()
+    pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)  # 0..16 in the original
+    everything = Split.from_arrays(pixels, bunch.target)
+    # Seed 0 whatever the run's seed: all runs share one test set.
+    test_ids = stratified_ids(everything.labels, size=NUM_DIGITS_TEST, seed=0)
+    is_train = torch.ones(len(everything), dtype=torch.bool).index_fill_(0, test_ids, False)
+    return Dataset(
+        name="digits",
+        train=everything.rows(is_train.nonzero().flatten()),
+        test=everything.rows(test_ids),
+        classes=tuple(str(digit) for digit in range(10)),
+        mean=DIGITS_MEAN,
+        std=DIGITS_STD,
+        augmentation=Augmentation(pad=1),
+    )
+
+
+@register_dataset("cifar10")
+def load_cifar10(*, data_dir: Path | None, argument: str) -> Dataset:  # noqa: ARG001
+    """CIFAR-10 from torchvision: 50,000 + 10,000 images, downloaded when not there."""
+    return _load_cifar("CIFAR10", root=data_dir or Path("data"))
+
+
+@register_dataset("cifar100")
+def load_cifar100(*, data_dir: Path | None, argument: str) -> Dataset:  # noqa: ARG001
+    """CIFAR-100 from torchvision: 50,000 + 10,000 images, downloaded when not there."""
+    return _load_cifar("CIFAR100", root=data_dir or Path("data"))
+
+
+@register_dataset("parquet", argument="DIR")
+def load_parquet(*, data_dir: Path | None, argument: str) -> Dataset:  # noqa: ARG001
+    """Images of your own from DIR/train.parquet and DIR/test.parquet; see parquet.py."""
+    from raymd.data.parquet import read_folder
+
+    return read_folder(Path(argument))
+
+
+class CifarPart(Protocol):
+    """What is used of torchvision's data sets."""
+
+    data: np.ndarray
+    targets: list[int]
+    classes: list[str]
+
+
+def _load_cifar(kind: str, *, root: Path) -> Dataset:
+    parts = [_open_cifar(kind, root=root, train=train) for train in (True, False)]
+    train, test = (Split.from_arrays(part.data, np.asarray(part.targets)) for part in parts)
+    classes = tuple(parts[0].classes)
+    name = kind.lower()
+    return Dataset(name, train, test, classes, CIFAR_MEAN, CIFAR_STD, CIFAR_AUGMENTATION)
+
+
+def _open_cifar(kind: str, *, root: Path, train: bool) -> CifarPart:
+    import torchvision
+    from filelock import FileLock
+
+    reader: Callable[..., CifarPart] = getattr(torchvision.datasets, kind)
+    try:
+        return reader(root=str(root), train=train, download=False)
+    except RuntimeError:  # torchvision's "not found or corrupted"
+        pass
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        # Several workers of one machine may get here at once and would write the same archive.
+        with FileLock(root / f".{kind}.lock"):
+            return reader(root=str(root), train=train, download=True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"{kind} is not in {root.absolute()} and could not be downloaded ({error}). Put "
+            f"torchvision's unpacked files there, name their folder with --data_dir, or take "
+            f"--dataset parquet:DIR with DIR/train.parquet and DIR/test.parquet"
+        ) from error

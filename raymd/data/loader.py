@@ -1,0 +1,212 @@
+"""Batches of a position: which samples, in which order, cropped how, for which rank.
+
+Place on the data's way: a Split of Prepared enters, Batch after Batch leaves for the training
+step. The split lies on the device as one uint8 tensor. Everything is a function of (seed, stream,
+epoch, step, rank): no state is saved, and an epoch can be entered at any step.
+
+    N samples   B rows of a batch   C channels   H height   W width
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+
+from raymd.data.augment import (
+    Augmentation,
+    augment,
+    normalise,
+    position_key,
+    sample_hash,
+    stream_of,
+)
+from raymd.data.datasets import Split
+from raymd.errors import UserError
+
+# Views belong to no student: a soft label of view k is one of the same crop for all of them.
+VIEW_STREAM = stream_of("view")
+
+
+class Batch(NamedTuple):
+    """One rank's part of one step.
+
+    Attributes:
+        images: float32 [B, C, H, W], channels_last, augmented and normalised.
+        labels: int64 [B].
+        sample_ids: int64 [B], rows of the split.
+        global_rows: Rows of the step over all ranks.
+        step: Number in the epoch, from 0.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    sample_ids: torch.Tensor
+    global_rows: int
+    step: int
+
+
+def epoch_permutation(num_samples: int, *, seed: int, stream: int, epoch: int) -> torch.Tensor:
+    """The order of an epoch: a permutation of 0..N-1, int64 [N], on the CPU."""
+    generator = torch.Generator()
+    generator.manual_seed(position_key("order", seed=seed, stream=stream, epoch=epoch))
+    return torch.randperm(num_samples, generator=generator)
+
+
+def num_steps(num_samples: int, batch_size: int) -> int:
+    """Steps of an epoch, ``ceil(N / batch_size)``."""
+    return -(-num_samples // batch_size)
+
+
+def global_batch(permutation_N: torch.Tensor, *, step: int, steps: int) -> torch.Tensor:
+    """The ids of one step over all ranks, int64 [n].
+
+    Batches are cut like ``torch.tensor_split``: sizes differ by one at most and never exceed the
+    batch size, so there is no tiny last batch for BatchNorm to stumble over.
+    """
+    return permutation_N[_part(len(permutation_N), index=step, parts=steps)]
+
+
+def rank_slice(batch: torch.Tensor, *, rank: int, world_size: int) -> torch.Tensor:
+    """One rank's part of a batch, cut by the same rule.
+
+    Raises:
+        UserError: fewer rows than ranks; an empty rank would leave the others waiting.
+    """
+    if len(batch) < world_size:
+        raise UserError(
+            f"a step has {len(batch)} rows for {world_size} workers, and none may be empty: "
+            f"raise --batch_size or --subset, or give each student fewer workers"
+        )
+    return batch[_part(len(batch), index=rank, parts=world_size)]
+
+
+def _part(total: int, *, index: int, parts: int) -> slice:
+    assert 0 <= index < parts, f"part {index} of {parts}"
+    size, larger = divmod(total, parts)
+    start = index * size + min(index, larger)
+    return slice(start, start + size + (index < larger))
+
+
+class EpochLoader:
+    """A student's training batches.
+
+    Args:
+        split: The training part; moved to the device once.
+        mean, std: Of each channel.
+        augmentation: Crop and flip.
+        batch_size: Largest number of rows of a step over all ranks.
+        seed: The run's.
+        stream: The student's, from ``stream_of(id)``.
+        device: Where batches are made and used.
+        rank, world_size: The worker's place among the student's workers.
+
+    Raises:
+        UserError: no samples, a batch size below 1, or batches with fewer rows than workers.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        augmentation: Augmentation,
+        batch_size: int,
+        seed: int,
+        stream: int,
+        device: torch.device | str,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if batch_size < 1 or not len(split):
+            got = f"batch size {batch_size} for {len(split)} training images"
+            raise UserError(f"{got}: both are 1 at least (--batch_size, --subset)")
+        self.device = torch.device(device)
+        self.mean, self.std, self.augmentation = tuple(mean), tuple(std), augmentation
+        self.seed, self.stream = seed, stream
+        self.rank, self.world_size = rank, world_size
+        self.num_samples = len(split)
+        self.steps = num_steps(self.num_samples, batch_size)
+        rank_slice(torch.empty(self.num_samples // self.steps), rank=rank, world_size=world_size)
+        self._images = _to_device(split.images, self.device)
+        self._labels = split.labels.to(self.device)
+
+    def batches(
+        self, epoch: int, *, start_step: int = 0, view: int | None = None
+    ) -> Iterator[Batch]:
+        """This rank's batches of an epoch.
+
+        Args:
+            epoch: Over the whole run, from 0; decides the order, and the crops without a view.
+            start_step: The first step to make; those before cost nothing.
+            view: Take the crops of this view, which ``view_batches`` makes too, instead.
+        """
+        order = epoch_permutation(
+            self.num_samples, seed=self.seed, stream=self.stream, epoch=epoch
+        ).to(self.device)
+        stream, number = (self.stream, epoch) if view is None else (VIEW_STREAM, view)
+        hashes = sample_hash(order, seed=self.seed, stream=stream, epoch=number)
+        for step in range(start_step, self.steps):
+            ids = global_batch(order, step=step, steps=self.steps)
+            mine = rank_slice(ids, rank=self.rank, world_size=self.world_size)
+            hash_B = rank_slice(
+                global_batch(hashes, step=step, steps=self.steps),
+                rank=self.rank,
+                world_size=self.world_size,
+            )
+            yield Batch(self._make(mine, hash_B), self._labels[mine], mine, len(ids), step)
+
+    def _make(self, ids_B: torch.Tensor, hash_B: torch.Tensor) -> torch.Tensor:
+        images_BCHW = self._images.index_select(0, ids_B).permute(0, 3, 1, 2)
+        cropped_BCHW = augment(images_BCHW, hash_B=hash_B, augmentation=self.augmentation)
+        return normalise(cropped_BCHW, mean=self.mean, std=self.std)
+
+
+def clean_batches(
+    split: Split,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    batch_size: int,
+    device: torch.device | str,
+    start: int = 0,
+    stop: int | None = None,
+) -> Iterator[tuple[torch.Tensor, slice]]:
+    """Rows ``start`` to ``stop`` in id order, without augmentation.
+
+    Yields:
+        float32 [B, C, H, W] in channels_last on the device, and the slice of ids it shows.
+    """
+    for ids in _id_slices(start, len(split) if stop is None else stop, batch_size):
+        yield normalise(split.images[ids].to(device), mean=mean, std=std), ids
+
+
+def view_batches(
+    split: Split,
+    *,
+    view: int,
+    augmentation: Augmentation,
+    seed: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    batch_size: int,
+    device: torch.device | str,
+    start: int = 0,
+    stop: int | None = None,
+) -> Iterator[tuple[torch.Tensor, slice]]:
+    """Like ``clean_batches``, in the crops of one view: those of ``EpochLoader`` with that view."""
+    for ids in _id_slices(start, len(split) if stop is None else stop, batch_size):
+        numbers_B = torch.arange(ids.start, ids.stop, device=device)
+        hash_B = sample_hash(numbers_B, seed=seed, stream=VIEW_STREAM, epoch=view)
+        images_BCHW = split.images[ids].to(device)
+        cropped_BCHW = augment(images_BCHW, hash_B=hash_B, augmentation=augmentation)
+        yield normalise(cropped_BCHW, mean=mean, std=std), ids
+
+
+def _id_slices(start: int, stop: int, size: int) -> Iterator[slice]:
+    return (slice(first, min(first + size, stop)) for first in range(start, stop, size))
+
+
+def _to_device(images_NCHW: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The images as contiguous [N, H, W, C]; no copy where they are so already."""
+    return images_NCHW.permute(0, 2, 3, 1).to(device).contiguous()

@@ -1,0 +1,44 @@
+"""The names of the data sets, without torch: a wrong flag is refused before anything is loaded.
+
+Place on the data's way: FitConfig asks ``check_dataset``; ``datasets.py`` adds what is registered.
+"""
+
+from raymd.errors import UserError, unknown_name
+
+FLAG = "--dataset"
+
+# Name -> what stands behind its colon, "" for nothing. The built-in ones are listed here since
+# their loaders live in a file that imports torch.
+_ARGUMENTS = {"digits": "", "cifar10": "", "cifar100": "", "parquet": "DIR"}
+
+
+def add_name(name: str, *, argument: str) -> None:
+    """Make a name known; ``argument`` says what follows its colon, "" for nothing."""
+    if not name or ":" in name:
+        raise UserError(f"a data set cannot be named {name!r}: names are not empty, without ':'")
+    _ARGUMENTS[name] = argument
+
+
+def known_datasets() -> list[str]:
+    """All names as the flag takes them, sorted: "cifar10", "parquet:DIR", …"""
+    return sorted(f"{name}:{rest}" if rest else name for name, rest in _ARGUMENTS.items())
+
+
+def check_dataset(spec: str) -> tuple[str, str]:
+    """Split ``spec`` into name and argument; touches no data.
+
+    Args:
+        spec: ``NAME`` or ``NAME:ARGUMENT``, as ``--dataset`` has it.
+
+    Raises:
+        UserError: the name is not registered, or its argument is missing or too much.
+    """
+    name, _, argument = spec.partition(":")
+    if name not in _ARGUMENTS:
+        raise unknown_name("data set", name, _ARGUMENTS, flag=FLAG)
+    wanted = _ARGUMENTS[name]
+    if wanted and not argument:
+        raise UserError(f"data set {spec!r} lacks its argument: {FLAG} {name}:{wanted}")
+    if argument and not wanted:
+        raise UserError(f"data set {name!r} takes no argument, got {argument!r}: {FLAG} {name}")
+    return name, argument

@@ -1,0 +1,89 @@
+"""Connecting to Ray, quietly, and leaving everything as it was found."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+# Read by Ray in this process when it starts workers; a user's own values win.
+TRAIN_ENVIRONMENT = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon a dead or finished worker is noticed
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+# The merging task's worker has imported torch, which takes seconds; on a small machine Ray would
+# end it after a second without work.
+IDLE_WORKER_MS = 3_600_000
+NOISY_LOGGERS = ("ray", "ray.train", "ray.tune", "ray.data")
+
+
+@contextmanager
+def connected(*, address: str | None, verbose: bool) -> Iterator[str]:
+    """Be connected to Ray inside the block; yields an announcement of what was connected to.
+
+    A Ray that was there before is used and never shut down.
+
+    Args:
+        address: A cluster's address; None: ``RAY_ADDRESS`` if set, or else a Ray of our own on
+            this machine.
+        verbose: Let Ray's and the workers' own output through.
+    """
+    with _environment(), _quiet(verbose):
+        if ray.is_initialized():
+            yield "the Ray of this process"
+            return
+        address = address or os.environ.get("RAY_ADDRESS") or "local"
+        started_here = address == "local"
+        own = (
+            {
+                "include_dashboard": False,
+                "_system_config": {"idle_worker_killing_time_threshold_ms": IDLE_WORKER_MS},
+            }
+            if started_here
+            else {}
+        )
+        ray.init(
+            address=address,
+            log_to_driver=verbose,
+            logging_level=logging.INFO if verbose else logging.ERROR,
+            **own,
+        )
+        try:
+            yield "a Ray of its own on this machine" if started_here else f"the Ray at {address}"
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    added = {key: value for key, value in TRAIN_ENVIRONMENT.items() if key not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for key in added:
+            os.environ.pop(key, None)
+
+
+@contextmanager
+def _quiet(verbose: bool) -> Iterator[None]:
+    if verbose:
+        yield
+        return
+    loggers = [logging.getLogger(name) for name in NOISY_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,137 @@
+"""train_loop_per_worker: one segment of one student, inside a Ray Train worker.
+
+It turns Ray's side (references, actors, devices) into what training/ takes, and the outcome
+into a small record. It returns records rather than raising wherever a retry would not help.
+"""
+
+import threading
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import RayActorError
+from ray.train import get_context
+from ray.train.torch import get_device
+from ray.util import get_current_placement_group
+
+from raymd.data.splits import Prepared
+from raymd.distillation.schedule import Position
+from raymd.errors import RaymdError
+from raymd.execution.exchange import RayExchange
+from raymd.execution.monitor import FAILURES_AT_ONE_POSITION
+from raymd.settings import Settings, StudentConfig
+from raymd.storage import Storage
+from raymd.training.checkpoint import committed_positions
+from raymd.training.segment import run_segment
+from raymd.training.student import StudentTask
+
+
+@dataclass(frozen=True)
+class SegmentOrder:
+    """What a worker is told to do.
+
+    Attributes:
+        student, settings, run: See StudentTask.
+        storage: The run's folder.
+        data: A list with the reference of the run's Prepared data.
+        start, stop: The segment.
+        threads: Torch's threads; part of what makes weights repeatable.
+        aggregator, monitor: The run's actors; no aggregator where nothing is exchanged.
+    """
+
+    student: StudentConfig
+    settings: Settings
+    run: str
+    storage: Storage
+    data: list[Any]
+    start: Position
+    stop: Position
+    threads: int
+    aggregator: Any
+    monitor: Any
+
+
+@dataclass(frozen=True)
+class SegmentRecord:
+    """What became of a segment.
+
+    Attributes:
+        ending: ``reached``, ``stopped``, or ``failed``.
+        position: Where the student stands.
+        error: What went wrong, for a person; it names the remedy.
+        exit_code: What the command line should end with.
+    """
+
+    ending: str
+    position: Position
+    error: str = ""
+    exit_code: int = 0
+
+
+def train_loop(config: dict[str, SegmentOrder]) -> SegmentRecord:
+    """Run the order's segment; TorchTrainer calls this in every worker of the student."""
+    order = config["order"]
+    torch.set_num_threads(order.threads)
+    folder = f"students/{order.student.id}"
+    position = next(reversed(committed_positions(order.storage, folder)), order.start)
+    group = get_current_placement_group()
+    starts = ray.get(order.monitor.started.remote(order.student.id, tuple(position), group))
+    if starts > FAILURES_AT_ONE_POSITION:
+        return SegmentRecord("failed", position, _gave_up(order, position), 1)
+    stopping = threading.Event()
+    threading.Thread(target=_watch, args=(order.monitor, stopping), daemon=True).start()
+    try:
+        return _run(order, stopping)
+    except RaymdError as error:
+        return SegmentRecord("failed", position, str(error), error.exit_code)
+    except Exception:
+        # Ray Train starts the worker again, from what is committed.
+        reason = traceback.format_exc()
+        ray.get(order.monitor.failed.remote(order.student.id, reason))
+        raise
+
+
+def _run(order: SegmentOrder, stopping: threading.Event) -> SegmentRecord:
+    context = get_context()
+    data: Prepared = ray.get(order.data[0])
+    task = StudentTask(
+        student=order.student,
+        settings=order.settings,
+        data=data,
+        storage=order.storage,
+        run=order.run,
+        device=get_device(),
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+    )
+
+    def emit(event: dict[str, Any]) -> None:
+        order.monitor.push.remote(event)
+
+    exchange = RayExchange(order.aggregator, student=order.student.id, emit=emit)
+    result = run_segment(
+        task, start=order.start, stop=order.stop, exchange=exchange, emit=emit, stopping=stopping
+    )
+    return SegmentRecord(result.ending, result.position)
+
+
+def _watch(monitor: Any, stopping: threading.Event) -> None:
+    """Raise this process's flag with the run's; a dead driver stops the student too."""
+    try:
+        ray.get(monitor.wait_for_stop.remote())
+    except RayActorError:
+        pass
+    finally:
+        stopping.set()
+
+
+def _gave_up(order: SegmentOrder, position: Position) -> str:
+    reason = ray.get(order.monitor.reason.remote(order.student.id)) or (
+        "its worker process was killed (out of memory?)"
+    )
+    return (
+        f"{order.student.id} failed {FAILURES_AT_ONE_POSITION} times at epoch "
+        f"{position.epoch + 1}, step {position.step + 1}; the last time: {reason.strip()}"
+    )

@@ -1,0 +1,75 @@
+"""One thread and one TorchTrainer a student, until its segment is done.
+
+Ray Train restarts a student's workers by itself; what it cannot mend (its own controller died)
+is a new attempt here, under a fresh Ray run name: a run directory of Train's that a crash left
+half-written would block the restart.
+"""
+
+import threading
+import uuid
+
+import ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.util import remove_placement_group
+
+from raymd.execution.monitor import FAILURES_AT_ONE_POSITION
+from raymd.execution.plan import Plan
+from raymd.execution.student import SegmentOrder, SegmentRecord, train_loop
+
+UNLIMITED = -1
+SCRATCH = ".ray_train"
+
+
+class StudentThread(threading.Thread):
+    """Runs one student's segment to its end.
+
+    Args:
+        order: What the student's workers are told.
+        plan: Their resources.
+    """
+
+    def __init__(self, order: SegmentOrder, plan: Plan) -> None:
+        super().__init__(name=f"student {order.student.id}", daemon=True)
+        self.order = order
+        self.plan = plan
+        self.record: SegmentRecord | None = None
+
+    def run(self) -> None:
+        """The thread's body; never raises, always leaves a record."""
+        failures = 0
+        while self.record is None:
+            try:
+                self.record = self._attempt()
+            except Exception as error:
+                failures += 1
+                self._release()
+                if failures >= FAILURES_AT_ONE_POSITION:
+                    text = f"{self.order.student.id}: {type(error).__name__}: {error}"
+                    self.record = SegmentRecord("failed", self.order.start, text, 1)
+
+    def _attempt(self) -> SegmentRecord:
+        student = self.order.student.id
+        trainer = TorchTrainer(
+            train_loop,
+            train_loop_config={"order": self.order},
+            scaling_config=ScalingConfig(
+                num_workers=1,
+                use_gpu=self.plan.gpus_per_worker > 0,
+                resources_per_worker=self.plan.worker_resources,
+            ),
+            run_config=RunConfig(
+                name=f"{student}-{uuid.uuid4().hex[:8]}",
+                storage_path=f"{self.order.storage.uri}/{SCRATCH}",
+                failure_config=FailureConfig(max_failures=UNLIMITED),
+            ),
+        )
+        record = trainer.fit().return_value
+        assert isinstance(record, SegmentRecord)
+        return record
+
+    def _release(self) -> None:
+        """Remove the placement group that a dead controller leaves behind."""
+        group = ray.get(self.order.monitor.group.remote(self.order.student.id))
+        if group is not None:
+            remove_placement_group(group)

@@ -1,0 +1,76 @@
+"""The names known without torch are the networks there are, with the right facts."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from raymd.errors import UserError
+from raymd.models import names
+from raymd.models.registry import _REGISTRY, build_model, lookup
+
+# their constructors compute on tensors, which the meta device has not; 145 million parameters at
+# most are built for real in the others' place
+REGNETS = tuple(name for name in names.TORCHVISION if name.startswith("regnet"))
+
+
+def test_known_torchvision_names_are_torchvisions_classifiers():
+    assert set(names.TORCHVISION) == set(models.list_models(module=models))
+
+
+def test_known_small_image_names_are_the_registered_ones():
+    lookup("resnet8", image_size=32)
+    ours = {n for n, e in _REGISTRY.items() if e.build.__module__ == "raymd.models.small_image"}
+    assert ours == set(names.SMALL_IMAGE)
+
+
+def test_known_families_are_the_registered_ones():
+    assert all(lookup(n, image_size=32).family == names.family(n) for n in names.SMALL_IMAGE)
+
+
+@pytest.mark.parametrize("name", sorted(names.BUILT_IN - set(REGNETS)))
+def test_known_batchnorm_is_what_the_large_network_has(name):
+    with torch.device("meta"):
+        net = build_model(name, num_classes=10, in_channels=3, image_size=224)
+    found = any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
+    assert names.has_batchnorm(name) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("alexnet", "alexnet"),
+        ("vgg16_bn", "vgg"),
+        ("resnet110", "resnet"),
+        ("wide_resnet50_2", "resnet"),
+        ("densenet100", "densenet"),
+        ("squeezenet1_1", "squeezenet"),
+        ("regnet_x_400mf", "other"),
+    ],
+)
+def test_family_goes_by_the_architecture(name, family):
+    assert names.family(name) == family
+
+
+@pytest.mark.parametrize("ask", [names.family, names.has_batchnorm])
+def test_unknown_name_is_answered_with_the_nearest(ask):
+    with pytest.raises(UserError, match=r"'resnet19' \(--students\): did you mean resnet1"):
+        ask("resnet19")
+
+
+def test_names_are_sorted_and_each_stands_once():
+    known = names.known_models()
+    assert list(known) == sorted(set(known))
+    assert names.BUILT_IN <= set(known)
+
+
+def test_importing_names_imports_no_torch():
+    # in a process of its own: this one has torch already
+    code = (
+        "import sys, raymd.models, raymd.models.names as n; assert 'vgg19' in n.known_models();"
+        " sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

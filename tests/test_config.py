@@ -1,0 +1,301 @@
+"""FitConfig, recipes and Settings: what was said, what follows from it, and what is refused."""
+
+import dataclasses
+import pickle
+
+import pytest
+import yaml
+
+import raymd
+from raymd.config import (
+    FitConfig,
+    Settings,
+    differences,
+    from_yaml,
+    resolve,
+    student_ids,
+    to_yaml,
+)
+from raymd.errors import UserError
+from raymd.fields import about_of
+from raymd.recipes import CIFAR, DIGITS, IMAGENET, default_val_fraction, recipe_for
+
+PAIR = ("resnet8", "resnet20")
+
+
+def config(**settings) -> FitConfig:
+    return FitConfig(**{"students": PAIR, **settings})
+
+
+def settings_of(*, num_train=50_000, image_size=32, **said) -> Settings:
+    return resolve(config(**said), num_train=num_train, image_size=image_size)[0]
+
+
+def lines_of(*, num_train=50_000, image_size=32, **said) -> list[str]:
+    return resolve(config(**said), num_train=num_train, image_size=image_size)[1]
+
+
+# (setting, value received, what the one line has to say)
+MISTAKES = [
+    ("students", "resnet9", ["'resnet9'", "--students", "resnet8"]),
+    ("students", "resnet8,,resnet20", ["'resnet8,,resnet20'", "commas", "--students"]),
+    ("students", (), ["()", "--students"]),
+    ("students", 8, ["8", "names", "--students"]),
+    ("dataset", "cifar11", ["'cifar11'", "--dataset", "cifar10"]),
+    ("method", "mdd", ["'mdd'", "--method", "md"]),
+    ("t", 0, ["0", "above 0", "--t"]),
+    ("t", -3.0, ["-3.0", "above 0", "--t"]),
+    ("t", "hot", ["'hot'", "a number", "--t"]),
+    ("t", float("nan"), ["nan", "a number", "--t"]),
+    ("t", float("inf"), ["inf", "a number", "--t"]),
+    ("t", None, ["None", "a number", "--t"]),
+    ("epochs", 0, ["0", "at least 1", "--epochs"]),
+    ("epochs", 1.5, ["1.5", "a whole number", "--epochs"]),
+    ("epochs", True, ["True", "a whole number", "--epochs"]),
+    ("epochs", "many", ["'many'", "a whole number", "--epochs"]),
+    ("tin", 0, ["0", "at least 1", "--tin"]),
+    ("td", 0, ["0", "at least 1", "--td"]),
+    ("subset", 0, ["0", "at least 1", "--subset"]),
+    ("lr", 0, ["0", "above 0", "--lr"]),
+    ("lr", "1e400", ["'1e400'", "a number", "--lr"]),
+    ("lr_drop", "cycles", ["'cycles'", "--lr_drop", "cycle"]),
+    ("kl_scale", "t3", ["'t3'", "--kl_scale", "t2"]),
+    ("precision", "fp8", ["'fp8'", "--precision", "fp16"]),
+    ("batch_size", 0, ["0", "at least 1", "--batch_size"]),
+    ("weight_decay", -1e-4, ["-0.0001", "at least 0", "--weight_decay"]),
+    ("momentum", 1.0, ["1.0", "below 1", "--momentum"]),
+    ("val_fraction", 1.0, ["1.0", "below 1", "--val_fraction"]),
+    ("val_fraction", -0.1, ["-0.1", "at least 0", "--val_fraction"]),
+    ("seed", -1, ["-1", "at least 0", "--seed"]),
+    ("cpus_per_worker", 0, ["0", "above 0", "--cpus_per_worker"]),
+    ("gpus_per_worker", -1, ["-1", "at least 0", "--gpus_per_worker"]),
+    ("gpus_per_worker", 1.5, ["1.5", "whole number", "--gpus_per_worker"]),
+    ("storage", "", ["''", "a text", "--storage"]),
+    ("name", "a/b", ["'a/b'", "folder name", "--name"]),
+    ("name", "..", ["'..'", "folder name", "--name"]),
+    ("resume", "yes please", ["'yes please'", "true or false", "--resume"]),
+    ("verbose", 1, ["1", "true or false", "--verbose"]),
+]
+
+
+@pytest.mark.parametrize(("setting", "value", "words"), MISTAKES)
+def test_mistake_is_answered_with_value_limit_and_flag(setting, value, words):
+    with pytest.raises(UserError) as caught:
+        config(**{setting: value})
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith((setting, "unknown"))
+    assert [word for word in words if word not in message] == []
+    assert str(pickle.loads(pickle.dumps(caught.value))) == message
+
+
+def test_texts_mean_what_a_flag_means():
+    said = config(students="resnet8, resnet20", epochs="24", t="4", lr="1e-4", resume="true")
+    assert said == config(epochs=24, t=4.0, lr=0.0001, resume=True)
+    assert isinstance(said.t, float)
+    assert config(name="null", lr="None").lr is None
+    assert config(kl_scale="none").kl_scale == "none"
+
+
+def test_every_setting_is_documented():
+    assert all(len(about_of(entry).help) > 4 for entry in dataclasses.fields(FitConfig))
+
+
+def test_config_cannot_be_changed_but_replaced():
+    said = config()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        said.t = 4.0
+    assert dataclasses.replace(said, t=4).t == 4.0
+    with pytest.raises(UserError, match="--t"):
+        dataclasses.replace(said, t=0)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"epochs": 3, "lr": 1e-5, "precision": "bf16", "name": "2024", "resume": True},
+        {"students": "resnet8", "storage": "s3://bucket/ünter uns", "val_fraction": 0},
+    ],
+)
+def test_yaml_round_trip(said):
+    assert from_yaml(to_yaml(config(**said))) == config(**said)
+
+
+def test_yaml_holds_every_setting_in_order():
+    names = [entry.name for entry in dataclasses.fields(FitConfig)]
+    assert list(yaml.safe_load(to_yaml(config()))) == names
+
+
+def test_yaml_takes_list_comma_string_and_bare_exponent():
+    assert from_yaml("students: [resnet8, resnet20]") == config()
+    assert from_yaml("students: resnet8,resnet20\nlr: 1e-4\n").lr == 0.0001
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("students: resnet8\nepoch: 3", ["'epoch'", "epochs"]),
+        ("students: resnet8\n3: 3", ["'3'", "known:"]),
+        ("students: [", ["not valid YAML", "line 1"]),
+        ("- resnet8", ["'- resnet8'", "t: 3.0"]),
+        ("", ["no students", "--students resnet18,resnet50"]),
+        ("students:", ["no students"]),
+        ("students: resnet8\nt: [3]", ["t [3]", "a number"]),
+        ("students: resnet8\nkl_scale: [t2]", ["kl_scale", "t2"]),
+    ],
+)
+def test_wrong_yaml_is_answered_in_one_line(text, words):
+    with pytest.raises(UserError) as caught:
+        from_yaml(text)
+    assert "\n" not in str(caught.value)
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_student_ids_number_repeats_and_suit_folders():
+    assert student_ids(["resnet8", "alexnet", "resnet8", "resnet8"]) == (
+        "resnet8",
+        "alexnet",
+        "resnet8-2",
+        "resnet8-3",
+    )
+    assert student_ids(["timm:a/b", "timm-a-b", "../x"]) == ("timm-a-b", "timm-a-b-2", "x")
+    assert student_ids(["a-2", "a", "a"]) == ("a-2", "a", "a-3")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "image_size", "recipe"),
+    [
+        ("digits", 8, DIGITS),
+        ("cifar10", 32, CIFAR),
+        ("parquet:digits", 64, CIFAR),
+        ("parquet:x", 65, IMAGENET),
+    ],
+)
+def test_recipe_follows_data_and_size(dataset, image_size, recipe):
+    assert recipe_for(dataset, image_size=image_size) is recipe
+
+
+def test_recipes_carry_the_papers_numbers():
+    assert (CIFAR.epochs, CIFAR.tin, CIFAR.td, CIFAR.lr) == (320, 10, 30, 0.1)
+    assert (IMAGENET.epochs, IMAGENET.tin, IMAGENET.td) == (120, 5, 10)
+    assert CIFAR.student_batch_size("densenet100") == 64
+    assert CIFAR.student_batch_size("resnet110") == 128
+    assert IMAGENET.student_batch_size("resnet18") == 256
+    decays = [CIFAR.student_weight_decay(a) for a in ("alexnet", "vgg19", "resnet110")]
+    assert decays == [5e-4, 5e-4, 1e-4]
+    assert IMAGENET.student_weight_decay("alexnet") == 1e-4
+
+
+def test_networks_without_batchnorm_start_lower_on_imagenet_alone():
+    archs = ("alexnet", "squeezenet1_1", "resnet18")
+    assert [IMAGENET.student_lr(arch) for arch in archs] == [0.01, 0.01, 0.1]
+    assert [CIFAR.student_lr(arch) for arch in archs] == [0.1, 0.1, 0.1]
+
+
+def test_every_recipe_drops_its_learning_rate_between_cycles():
+    for recipe in (DIGITS, CIFAR, IMAGENET):
+        assert recipe.epochs % (4 * (recipe.tin + recipe.td)) == 0
+
+
+def test_val_fraction_depends_on_training_images_after_subset():
+    assert [default_val_fraction(n) for n in (19_999, 20_000)] == [0.1, 0.02]
+    assert settings_of().val_fraction == 0.02
+    assert settings_of(subset=5_000).val_fraction == 0.1
+    assert settings_of(subset=5_000, num_train=5_000).val_fraction == 0.1
+    assert settings_of(val_fraction=0).val_fraction == 0.0
+
+
+def test_resolve_leaves_nothing_open():
+    settings = settings_of(dataset="digits", image_size=8, num_train=1437)
+    assert (settings.epochs, settings.tin, settings.td) == (DIGITS.epochs, DIGITS.tin, DIGITS.td)
+    assert settings.precision == "bf16"
+    assert settings.zero_init_residual
+    assert [s.lr for s in settings.students] == [DIGITS.lr, DIGITS.lr]
+    left_open = [k for k, v in settings.to_dict().items() if v is None]
+    assert left_open == ["subset"]
+
+
+def test_what_was_said_goes_over_the_recipe():
+    settings = settings_of(
+        dataset="cifar10", epochs=9, tin=1, td=2, lr=0.5, batch_size=7, weight_decay=0
+    )
+    assert (settings.epochs, settings.tin, settings.td) == (9, 1, 2)
+    student = settings.students[1]
+    assert (student.id, student.lr, student.batch_size, student.weight_decay) == (
+        "resnet20",
+        0.5,
+        7,
+        0.0,
+    )
+
+
+def test_recipe_choices_are_announced_and_only_those():
+    (recipe_line, val_line) = lines_of(dataset="cifar10", students="alexnet,resnet8", lr=0.5)
+    assert "recipe 'cifar'" in recipe_line
+    assert "epochs 320" in recipe_line
+    assert "weight_decay 0.0005 (alexnet) / 0.0001 (resnet8)" in recipe_line
+    assert "lr" not in recipe_line
+    assert val_line.startswith("val_fraction 0.02")
+
+
+def test_drop_inside_a_distillation_phase_is_warned_of():
+    warned = [line for line in lines_of(dataset="cifar10", epochs=120) if "warning" in line]
+    assert len(warned) == 1
+    assert "epoch 61," in warned[0]
+    assert "--lr_drop cycle" in warned[0]
+    for quiet in ({"epochs": 320}, {"epochs": 120, "lr_drop": "cycle"}, {"method": "independent"}):
+        assert not [line for line in lines_of(dataset="cifar10", **quiet) if "warning" in line]
+
+
+def test_budget_without_distillation_is_announced():
+    assert any("all of them independent" in line for line in lines_of(dataset="cifar10", epochs=10))
+    assert not any("independent" in line for line in lines_of(dataset="cifar10", epochs=11))
+
+
+def test_settings_round_trip_through_dict_and_pickle():
+    settings = settings_of(dataset="cifar10", subset=100)
+    assert Settings.from_dict(settings.to_dict()) == settings
+    assert pickle.loads(pickle.dumps(settings)) == settings
+
+
+@pytest.mark.parametrize("where", ["run", "student"])
+def test_settings_of_another_version_are_refused(where):
+    saved = settings_of().to_dict()
+    target = saved if where == "run" else saved["students"][0]
+    target["novelty"] = target.pop("lr_drop" if where == "run" else "lr")
+    with pytest.raises(UserError, match=r"unknown \['novelty'\], missing \['lr"):
+        Settings.from_dict(saved)
+
+
+def test_differences_name_field_values_and_flag():
+    run = settings_of()
+    assert differences(run, settings_of()) == []
+    assert differences(run, settings_of(t=4)) == ["t: 3.0 in the run, 4.0 asked for (--t)"]
+    assert differences(run, settings_of(lr=0.5)) == [
+        "resnet8's lr: 0.02 in the run, 0.5 asked for (--lr)",
+        "resnet20's lr: 0.02 in the run, 0.5 asked for (--lr)",
+    ]
+    assert differences(run, settings_of(students="resnet8")) == [
+        "students: resnet8,resnet20 in the run, resnet8 asked for (--students)"
+    ]
+    assert len(differences(run, settings_of(dataset="cifar10"))) > 4
+
+
+def test_order_of_students_is_no_difference():
+    assert differences(settings_of(), settings_of(students=PAIR[::-1])) == []
+
+
+def test_every_science_field_shows_as_a_difference():
+    run = settings_of()
+    for entry in dataclasses.fields(Settings):
+        if entry.name != "students":
+            changed = dataclasses.replace(run, **{entry.name: "another"})
+            assert [entry.name in line for line in differences(run, changed)] == [True]
+
+
+def test_public_face_gives_the_config():
+    assert raymd.FitConfig is FitConfig
+    assert set(raymd.__all__) <= set(dir(raymd))
+    with pytest.raises(AttributeError, match="'fitt'"):
+        _ = raymd.fitt
