@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from raymd.errors import UserError, unknown_name
 from raymd.models import build_model
+from raymd.result import RESULT, model_record, weights_file
 from raymd.storage import Storage
-from raymd.training.finish import model_record
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -83,24 +83,20 @@ def load_student(
     if weights not in ("best", "last"):
         raise UserError(f"weights {weights!r}: allowed are 'best' and 'last'")
     storage = Storage.at(run)
-    finished = [
-        name
-        for name in storage.list("students")
-        if storage.exists(model_record(f"students/{name}"))
-    ]
+    finished = [name for name in storage.list("students") if storage.exists(model_record(name))]
     if not finished:
         raise UserError(f"{storage.uri} holds no finished student; is it a run's folder?")
     chosen = _best_student(storage) if student == "best" else student
     if chosen not in finished:
         raise unknown_name("student", chosen, finished, flag="student=")
-    record = storage.record(model_record(f"students/{chosen}"))
+    record = storage.record(model_record(chosen))
     assert record is not None
-    data = storage.read_committed(f"students/{chosen}/{weights}.safetensors", record=record)
+    data = storage.read_committed(weights_file(chosen, weights), record=record)
     return _build(record, load_safetensors(data.to_pybytes()))
 
 
 def _best_student(storage: Storage) -> str:
-    result = storage.record("result.json")
+    result = storage.record(RESULT)
     if result is None:
         raise UserError(
             f"{storage.uri} is not finished, so no student is the best yet; name one (student=)"

@@ -7,17 +7,29 @@ torch nor Ray, so a result can be read anywhere.
 
 import json
 import math
-import os
-import platform
-import types
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any, Self, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, ClassVar, Self
 
+from raymd.environment import environment
 from raymd.errors import DataError
 from raymd.exchange.names import published_folder, teacher_folder
+from raymd.plain import from_plain, to_plain
+
+__all__ = [
+    "CITATION",
+    "SCHEMA_VERSION",
+    "CycleRecord",
+    "EnsembleResult",
+    "Result",
+    "Score",
+    "Scores",
+    "StudentResult",
+    "environment",
+    "pick_best",
+    "wilson_interval",
+]
 
 SCHEMA_VERSION = 1
 
@@ -68,6 +80,11 @@ def weights_file(student: str, which: str) -> str:
     return f"{student_folder(student)}/{which}.safetensors"
 
 
+def predictions_file(student: str) -> str:
+    """What a student's ``best`` and ``last`` weights predict for held-out and test images."""
+    return f"{student_folder(student)}/predictions.safetensors"
+
+
 def soft_labels_folder(cycle: int, student: str) -> str:
     """A student's raw soft labels of a cycle, until that cycle's teacher is committed."""
     return published_folder(cycle, student)
@@ -106,6 +123,8 @@ class Score:
     Raises:
         DataError: Counts that cannot be.
     """
+
+    DERIVED: ClassVar[Mapping[str, str]] = {"accuracy": "accuracy", "interval_95": "interval"}
 
     correct: int
     total: int
@@ -234,7 +253,7 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, texts, lists and dictionaries, with accuracies beside the counts."""
-        return {"schema_version": SCHEMA_VERSION, **_plain(self)}
+        return {"schema_version": SCHEMA_VERSION, **to_plain(self)}
 
     def to_json(self) -> str:
         """The text of result.json.
@@ -260,7 +279,7 @@ class Result:
         if found != SCHEMA_VERSION:
             raise DataError(f"result.json: schema_version {found!r}, not {SCHEMA_VERSION}")
         rest = {key: value for key, value in document.items() if key != "schema_version"}
-        return _read(cls, rest, "result.json")
+        return from_plain(cls, rest, where="result.json")
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -290,105 +309,3 @@ def _rank(student: StudentResult) -> tuple[float, int]:
     assert student.best is not None
     assert student.best.val is not None
     return student.best.val.accuracy, -student.parameters
-
-
-# -- to and from plain values ---------------------------------------------------------------
-
-_DERIVED = {Score: ("accuracy", "interval_95")}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Score):
-        derived = {"accuracy": value.accuracy, "interval_95": list(value.interval)}
-        return {"correct": value.correct, "total": value.total, **derived}
-    if is_dataclass(value):
-        return {entry.name: _plain(getattr(value, entry.name)) for entry in fields(value)}
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _read(kind: Any, value: Any, where: str) -> Any:
-    """A plain value as the annotated type; ``where`` names its place for the error."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        return None if value is None else _read(inner[0], value, where)
-    if is_dataclass(kind):
-        return _read_dataclass(kind, value, where)
-    if origin is tuple:
-        _expect(value, list, where)
-        return tuple(_read(inner[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin is dict:
-        _expect(value, dict, where)
-        return {key: _read(inner[1], item, f"{where}.{key}") for key, item in value.items()}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is not Any:
-        _expect(value, kind, where)
-    return value
-
-
-def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
-    _expect(value, dict, where)
-    hints = get_type_hints(kind)
-    known = {entry.name for entry in fields(kind)}
-    expected = known.union(_DERIVED.get(kind, ()))
-    if expected != value.keys():
-        raise DataError(
-            f"{where}: unknown keys {sorted(value.keys() - expected)}, missing"
-            f" {sorted(expected - value.keys())} (another raymd version, or edited by hand)"
-        )
-    return kind(**{name: _read(hints[name], value[name], f"{where}.{name}") for name in known})
-
-
-def _expect(value: Any, kind: type, where: str) -> None:
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise DataError(f"{where}: {str(value)[:40]!r} is {type(value).__name__}, not {kind.__name__}")
-
-
-# -- where it ran ---------------------------------------------------------------------------
-
-_PACKAGES = ("raymd", "torch", "torchvision", "ray", "numpy", "pyarrow")
-
-
-def environment() -> dict[str, Any]:
-    """Versions and the processor of this machine; nothing personal, no environment variables.
-
-    Returns:
-        ``python``, a version (None if not installed) for each package, ``platform``, ``cpu`` (its
-        model) and ``cores`` (logical ones that this process may use).
-    """
-    return {
-        "python": platform.python_version(),
-        **{package: _version(package) for package in _PACKAGES},
-        "platform": platform.platform(),
-        "cpu": _cpu_model(),
-        "cores": _num_cores(),
-    }
-
-
-def _version(package: str) -> str | None:
-    # from the metadata: importing torch would take seconds
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
-
-
-def _num_cores() -> int:
-    # a container or a scheduler may allow less than the machine has
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

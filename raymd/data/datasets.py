@@ -28,7 +28,7 @@ NO_AUGMENTATION = Augmentation()
 CIFAR_AUGMENTATION = Augmentation(pad=4, flip=True)
 
 NUM_DIGITS_TEST = 360
-DIGITS_MEAN, DIGITS_STD = (0.3054,), (0.3762,)
+DIGITS_MEAN, DIGITS_STD = (0.3052,), (0.3759,)
 
 
 @dataclass(frozen=True)

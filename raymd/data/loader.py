@@ -72,12 +72,16 @@ def rank_slice(batch: torch.Tensor, *, rank: int, world_size: int) -> torch.Tens
     Raises:
         UserError: fewer rows than ranks; an empty rank would leave the others waiting.
     """
-    if len(batch) < world_size:
+    _check_ranks(len(batch), world_size=world_size)
+    return batch[_part(len(batch), index=rank, parts=world_size)]
+
+
+def _check_ranks(rows: int, *, world_size: int) -> None:
+    if rows < world_size:
         raise UserError(
-            f"a step has {len(batch)} rows for {world_size} workers, and none may be empty: "
+            f"a step has {rows} rows for {world_size} workers, and none may be empty: "
             f"raise --batch_size or --subset, or give each student fewer workers"
         )
-    return batch[_part(len(batch), index=rank, parts=world_size)]
 
 
 def _part(total: int, *, index: int, parts: int) -> slice:
@@ -127,7 +131,7 @@ class EpochLoader:
         self.rank, self.world_size = rank, world_size
         self.num_samples = len(split)
         self.steps = num_steps(self.num_samples, batch_size)
-        rank_slice(torch.empty(self.num_samples // self.steps), rank=rank, world_size=world_size)
+        _check_ranks(self.num_samples // self.steps, world_size=world_size)
         self._images = _to_device(split.images, self.device)
         self._labels = split.labels.to(self.device)
 

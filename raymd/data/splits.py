@@ -126,7 +126,8 @@ def stratified_ids(labels_N: torch.Tensor, *, size: int, seed: int) -> torch.Ten
         int64 [size], sorted.
     """
     labels = labels_N.numpy()
-    rng = np.random.default_rng(seed)
+    # With the sizes in the seed, subset and hold-out of one run draw independently.
+    rng = np.random.default_rng((seed, len(labels), size))
     counts_K = np.bincount(labels)
     quotas_K = _largest_remainder(counts_K, size=size, rng=rng)
     shuffled_N = rng.permutation(len(labels))

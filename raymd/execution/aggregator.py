@@ -19,11 +19,11 @@ from raymd.distillation.methods import get_method
 from raymd.exchange import names
 from raymd.exchange.blocks import commit_roster, complete_cycle, read_block, recover
 from raymd.exchange.ledger import Action, CommitRoster, Ledger, MergeBlock, Publication
+from raymd.execution.monitor import NAMESPACE
 from raymd.storage import Storage
 
 log = logging.getLogger(__name__)
 
-NAMESPACE = "raymd"
 MERGES_IN_FLIGHT = 4
 MERGE_ATTEMPTS = 3
 
@@ -69,7 +69,8 @@ class Aggregator:
         method: Name of the run's method.
         students: All student ids.
         num_blocks: Blocks of every publication.
-        monitor: The driver's actor; when it dies, so does this one.
+        monitor: Name of the driver's actor; when that dies, so does this one. A name, for a
+            handle among an actor's arguments would be an object that can be lost.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Aggregator:
         monitor: Any,
     ) -> None:
         self.storage = storage
-        self.monitor = monitor
+        self.monitor = ray.get_actor(monitor, namespace=NAMESPACE)
         self.ledger = Ledger(get_method(method), students=students, num_blocks=num_blocks)
         self._raw: dict[BlockKey, Any] = {}
         self._teachers: dict[BlockKey, Any] = {}

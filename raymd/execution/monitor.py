@@ -12,6 +12,7 @@ from ray.util.placement_group import PlacementGroup
 
 Event = dict[str, Any]
 
+NAMESPACE = "raymd"
 FAILURES_AT_ONE_POSITION = 3
 
 
@@ -76,7 +77,7 @@ class Monitor:
         return self._groups.get(student)
 
 
-def start_monitor() -> Any:
-    """Create the monitor; it belongs to this driver."""
+def start_monitor(name: str) -> Any:
+    """Create the monitor under a name; it belongs to this driver."""
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Monitor)
-    return actor.options(max_concurrency=10_000).remote()
+    return actor.options(name=name, namespace=NAMESPACE, max_concurrency=10_000).remote()

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import ray
 
+from raymd.execution.compat import raylet_messages_to_log
+
 # Read by Ray in this process when it starts workers; a user's own values win.
 TRAIN_ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
@@ -21,7 +23,7 @@ TRAIN_ENVIRONMENT = {
 }
 # The merging task's worker has imported torch, which takes seconds; on a small machine Ray would
 # end it after a second without work.
-IDLE_WORKER_MS = 3_600_000
+OWN_RAY = {"idle_worker_killing_time_threshold_ms": 3_600_000}
 NOISY_LOGGERS = ("ray", "ray.train", "ray.tune", "ray.data")
 
 
@@ -45,7 +47,7 @@ def connected(*, address: str | None, verbose: bool) -> Iterator[str]:
         own = (
             {
                 "include_dashboard": False,
-                "_system_config": {"idle_worker_killing_time_threshold_ms": IDLE_WORKER_MS},
+                "_system_config": OWN_RAY,
             }
             if started_here
             else {}
@@ -83,7 +85,8 @@ def _quiet(verbose: bool) -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        yield
+        with raylet_messages_to_log():
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -7,8 +7,6 @@ worker does. Whatever ends the driver, `--resume` goes on from what is committed
 """
 
 import datetime
-import json
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +21,6 @@ from rich.console import Console
 from raymd.config import FitConfig, to_yaml
 from raymd.data import load_dataset
 from raymd.data.splits import Prepared, prepare
-from raymd.distillation.methods import get_method
 from raymd.distillation.schedule import build_schedule
 from raymd.distillation.soft_labels import BlockLayout
 from raymd.errors import RaymdError, UserError
@@ -33,16 +30,15 @@ from raymd.execution.monitor import start_monitor
 from raymd.execution.plan import Plan, make_plan
 from raymd.execution.ray_setup import connected
 from raymd.execution.shipping import pack
-from raymd.execution.student import SegmentOrder, SegmentRecord
+from raymd.execution.student import SegmentOrder
 from raymd.execution.students import SCRATCH, StudentThread
 from raymd.result import Result
 from raymd.settings import Settings, differences, resolve
 from raymd.storage import Storage
-from raymd.training.checkpoint import committed_positions
-from raymd.view.lines import Lines, show_result
+from raymd.view.lines import Lines
+from raymd.view.summary import show_result
 
 POLL_S = 0.5
-STOP_GRACE_S = 120.0
 
 Show = Callable[[dict[str, Any]], None]
 
@@ -93,7 +89,7 @@ def fit(config: FitConfig, *, console: Console | None = None) -> Result:
     started = time.perf_counter()
     with connected(address=config.address, verbose=config.verbose) as where:
         plan = _plan(config, run)
-        console.print(f"cluster: {where}; {_describe(plan)}")
+        console.print(f"cluster: {where}; {_describe(plan)}", soft_wrap=True)
         _train(run, plan, console)
     result = collect(run.storage, run.settings, run.data, seconds=time.perf_counter() - started)
     _tidy(run)
@@ -128,13 +124,13 @@ def open_run(config: FitConfig, console: Console) -> Run:
         f"{len(data.val) if data.val is not None else 0:,} held out, {len(data.test):,} to test"
     )
     for line in announcements:
-        console.print(line)
+        console.print(line, soft_wrap=True)
     run = Run(name, storage, settings, data, resumed=config.resume)
     if config.resume:
         _check_same_science(run)
     else:
         _write_identity(run, config)
-    console.print(f"run {storage.uri}" + (" (resumed)" if config.resume else ""))
+    console.print(f"run {storage.uri}" + (" (resumed)" if config.resume else ""), soft_wrap=True)
     return run
 
 
@@ -244,8 +240,7 @@ def _train(run: Run, plan: Plan, console: Console) -> None:
         InterruptedRunError: Ctrl-C; all students have committed.
     """
     lines = Lines(console, students=list(plan.students), epochs=run.settings.epochs)
-    monitor = start_monitor()
-    with _actors(run, monitor) as aggregator:
+    with _actors(run) as (monitor, aggregator):
         threads = [StudentThread(order, plan) for order in _orders(run, plan, monitor, aggregator)]
         for thread in threads:
             thread.start()
@@ -267,21 +262,24 @@ def _train(run: Run, plan: Plan, console: Console) -> None:
 
 
 @contextmanager
-def _actors(run: Run, monitor: Any) -> Iterator[Any]:
-    """The run's aggregator while the block runs; both actors are ended after it."""
+def _actors(run: Run) -> Iterator[tuple[Any, Any]]:
+    """The run's monitor and aggregator while the block runs; both are ended after it."""
+    attempt = uuid.uuid4().hex[:8]
     layout = BlockLayout(len(run.data.train), len(run.data.classes))
+    monitor = start_monitor(f"monitor-{attempt}")
     aggregator = start_aggregator(
         run.storage,
-        attempt=uuid.uuid4().hex[:8],
+        attempt=attempt,
         method=run.settings.method,
         students=[student.id for student in run.settings.students],
         num_blocks=layout.num_blocks,
-        monitor=monitor,
+        monitor=f"monitor-{attempt}",
     )
     try:
-        yield aggregator
+        yield monitor, aggregator
     finally:
         ray.kill(aggregator, no_restart=True)
+        ray.kill(monitor, no_restart=True)
 
 
 def _orders(run: Run, plan: Plan, monitor: Any, aggregator: Any) -> list[SegmentOrder]:
@@ -347,7 +345,3 @@ def _tidy(run: Run) -> None:
     run.storage.delete("soft_labels")
     for student in run.settings.students:
         run.storage.delete(f"students/{student.id}/checkpoints")
-
-
-__all__ = ["fit"]
-_ = (json, threading, get_method, committed_positions, SegmentRecord, STOP_GRACE_S)

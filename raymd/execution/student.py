@@ -16,16 +16,22 @@ from ray.train import get_context
 from ray.train.torch import get_device
 from ray.util import get_current_placement_group
 
-from raymd.data.splits import Prepared
 from raymd.distillation.schedule import Position
 from raymd.errors import RaymdError
 from raymd.execution.exchange import RayExchange
 from raymd.execution.monitor import FAILURES_AT_ONE_POSITION
+from raymd.execution.shipping import unpack
 from raymd.settings import Settings, StudentConfig
 from raymd.storage import Storage
 from raymd.training.checkpoint import committed_positions
 from raymd.training.segment import run_segment
 from raymd.training.student import StudentTask
+
+# What the same code on the same data will do again.
+NOT_WORTH_A_RETRY = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, TypeError,
+    ValueError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class SegmentOrder:
     Attributes:
         student, settings, run: See StudentTask.
         storage: The run's folder.
-        data: A list with the reference of the run's Prepared data.
+        data: A list with the reference of the run's Shipment.
         start, stop: The segment.
         threads: Torch's threads; part of what makes weights repeatable.
         aggregator, monitor: The run's actors; no aggregator where nothing is exchanged.
@@ -86,20 +92,28 @@ def train_loop(config: dict[str, SegmentOrder]) -> SegmentRecord:
         return _run(order, stopping)
     except RaymdError as error:
         return SegmentRecord("failed", position, str(error), error.exit_code)
-    except Exception:
+    except NOT_WORTH_A_RETRY as error:
+        text = f"{order.student.id}: {_report(order, error)}"
+        return SegmentRecord("failed", position, text, 1)
+    except Exception as error:
         # Ray Train starts the worker again, from what is committed.
-        reason = traceback.format_exc()
-        ray.get(order.monitor.failed.remote(order.student.id, reason))
+        ray.get(order.monitor.failed.remote(order.student.id, _report(order, error)))
         raise
+
+
+def _report(order: SegmentOrder, error: Exception) -> str:
+    """Write the traceback into the run directory; gives back one line that names it."""
+    name = f"students/{order.student.id}/failure.txt"
+    order.storage.write(name, traceback.format_exc().encode())
+    return f"{type(error).__name__}: {error} (traceback: {order.storage.uri}/{name})"
 
 
 def _run(order: SegmentOrder, stopping: threading.Event) -> SegmentRecord:
     context = get_context()
-    data: Prepared = ray.get(order.data[0])
     task = StudentTask(
         student=order.student,
         settings=order.settings,
-        data=data,
+        data=unpack(ray.get(order.data[0])),
         storage=order.storage,
         run=order.run,
         device=get_device(),

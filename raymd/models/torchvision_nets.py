@@ -6,6 +6,7 @@ weights. What each needs of its input was found by trying, and tests hold it so.
 
 from typing import Any
 
+import torch
 from torch import nn
 from torchvision import models
 
@@ -86,8 +87,9 @@ def _rebuild_first_conv(net: nn.Module, *, in_channels: int) -> None:
         bias=old.bias is not None,
     )
     # networks differ in how they initialise; this keeps the scale of each one's activations
-    std = float(old.weight.detach().std()) * (RGB / in_channels) ** 0.5
-    nn.init.normal_(new.weight, std=std)
-    if old.bias is not None and new.bias is not None:
-        new.bias.data.copy_(old.bias.data)
+    with torch.no_grad():
+        std = old.weight.std() * (RGB / in_channels) ** 0.5
+        new.weight.copy_(torch.randn_like(new.weight) * std)
+        if old.bias is not None and new.bias is not None:
+            new.bias.copy_(old.bias)
     net.set_submodule(path, new)

@@ -7,7 +7,6 @@ until the next cycle's teacher: soft labels can be made again from it, exactly.
 """
 
 import io
-import json
 import time
 from dataclasses import asdict
 from typing import Any
@@ -19,8 +18,10 @@ from torch import Tensor, nn
 
 from raymd.distillation.schedule import Position
 from raymd.errors import StorageError
+from raymd.result import history_part
 from raymd.storage import FILES, Storage
 from raymd.training.student import Best, StudentState, StudentTask, Sums, new_state
+from raymd.view.events import encode_history
 
 KEPT = 2
 
@@ -38,11 +39,6 @@ def committed_positions(storage: Storage, folder: str) -> list[Position]:
         if name.endswith(".json")
     )
     return sorted(Position(*map(int, stem.split("-"))) for stem in stems)
-
-
-def history_part(student: str, first_epoch: int) -> str:
-    """Name of the history part that begins with an epoch."""
-    return f"history/{student}/part-{first_epoch:05d}.jsonl"
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
@@ -68,8 +64,7 @@ def commit_checkpoint(task: StudentTask, state: StudentState) -> None:
     carried = {best.file: best.entry} if best is not None and best.entry is not None else {}
     if state.history:
         part = history_part(task.student.id, state.history[0]["epoch"])
-        lines = "".join(json.dumps(record) + "\n" for record in state.history)
-        task.storage.write(part, lines.encode())
+        task.storage.write(part, encode_history(state.history))
     name = checkpoint_record(task.folder, state.position)
     record = task.storage.commit(name, {**_fields(state), FILES: carried}, files=files)
     _mark_committed(state, record)

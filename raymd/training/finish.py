@@ -11,20 +11,16 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
+from raymd.result import model_record, predictions_file, weights_file
 from raymd.storage import FILES
 from raymd.training.checkpoint import weights_of
 from raymd.training.evaluate import num_correct, predict
 from raymd.training.student import StudentState, StudentTask
 
 
-def model_record(folder: str) -> str:
-    """Name of a finished student's record."""
-    return f"{folder}/model.json"
-
-
 def finish(task: StudentTask, state: StudentState) -> None:
     """Commit the student's final files, unless they are there already."""
-    if task.storage.record(model_record(task.folder)) is not None:
+    if task.storage.record(model_record(task.student.id)) is not None:
         return
     last = weights_of(state.model)
     best = _best_weights(task, state) or last
@@ -34,12 +30,12 @@ def finish(task: StudentTask, state: StudentState) -> None:
         "best": _score(task, _with_weights(state.model, best), "best", predictions),
     }
     files = {
-        f"{task.folder}/last.safetensors": save_safetensors(last),
-        f"{task.folder}/best.safetensors": save_safetensors(best),
-        f"{task.folder}/predictions.safetensors": save_safetensors(predictions),
+        weights_file(task.student.id, "last"): save_safetensors(last),
+        weights_file(task.student.id, "best"): save_safetensors(best),
+        predictions_file(task.student.id): save_safetensors(predictions),
     }
     fields = {**_description(task, state), "scores": scores}
-    task.storage.commit(model_record(task.folder), fields, files=files)
+    task.storage.commit(model_record(task.student.id), fields, files=files)
 
 
 def _best_weights(task: StudentTask, state: StudentState) -> dict[str, Tensor] | None:

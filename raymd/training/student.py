@@ -14,7 +14,6 @@ import torch
 import xxhash
 from torch import Tensor, nn
 
-from raymd.settings import Settings, StudentConfig
 from raymd.data.loader import EpochLoader
 from raymd.data.splits import Prepared
 from raymd.distillation.methods import Method, get_method
@@ -22,6 +21,8 @@ from raymd.distillation.schedule import Epoch, Position, Schedule, build_schedul
 from raymd.distillation.soft_labels import BlockLayout
 from raymd.models import build_model
 from raymd.models.registry import zero_init_residual
+from raymd.result import student_folder
+from raymd.settings import Settings, StudentConfig
 from raymd.storage import Storage
 
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -64,7 +65,7 @@ class StudentTask:
     @property
     def folder(self) -> str:
         """The student's folder in the run directory."""
-        return f"students/{self.student.id}"
+        return student_folder(self.student.id)
 
     @property
     def schedule(self) -> Schedule:

@@ -231,7 +231,7 @@ def check_event(event: Mapping[str, Any]) -> None:
     Raises:
         DataError: It is not; with the keys.
     """
-    kind = event.get("event")
+    kind = str(event.get("event"))
     if kind not in EVENTS:
         raise DataError(f"event {kind!r} is none of {', '.join(EVENTS)}")
     known = EVENTS[kind].__required_keys__

@@ -1,5 +1,7 @@
 """The list of epochs: cycles, phases, Eq. 11's weights, learning-rate drops, barriers."""
 
+from itertools import pairwise
+
 import pytest
 
 from raymd.distillation.schedule import Position, Schedule, build_schedule, drop_epochs
@@ -14,8 +16,7 @@ def schedule(
 
 def drops(plan: Schedule) -> list[int]:
     """Epochs at which the learning rate is lower than the epoch before."""
-    pairs = zip(plan.epochs, plan.epochs[1:], strict=False)
-    return [b.index for a, b in pairs if b.lr_factor < a.lr_factor]
+    return [b.index for a, b in pairwise(plan.epochs) if b.lr_factor < a.lr_factor]
 
 
 def test_cifar_budget_is_eight_cycles_of_ten_and_thirty() -> None:

@@ -1,6 +1,8 @@
 """Blocks: cutting covers every id once, coding loses nothing, and rows come back by id."""
 
 import io
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -92,8 +94,10 @@ def test_rows_that_are_not_contiguous_are_encoded_right() -> None:
     np.testing.assert_array_equal(decode_block(encode_block(rows, metadata={}))[1], rows)
 
 
-@pytest.mark.parametrize("form", [np.asarray, np.ndarray.tobytes, pa.py_buffer], ids=lambda f: f.__name__)
-def test_decoding_takes_any_buffer_and_copies_no_row(form) -> None:
+@pytest.mark.parametrize(
+    "form", [np.asarray, np.ndarray.tobytes, pa.py_buffer], ids=lambda f: f.__name__
+)
+def test_decoding_takes_any_buffer_and_copies_no_row(form: Callable[[np.ndarray], Any]) -> None:
     block = encode_block(probabilities(100), metadata=METADATA)
     buffer = form(block)
     rows = decode_block(buffer)[1]
@@ -172,7 +176,9 @@ def arrow_stream(column: pa.Array, *, name: str, metadata: dict[bytes, bytes] | 
     [("soft_labels", None), ("soft_labels", {b"raymd": b"{"}), ("labels", {b"raymd": b"{}"})],
     ids=["no metadata", "no JSON", "other column"],
 )
-def test_arrow_streams_of_others_are_refused(name: str, metadata: dict | None) -> None:
+def test_arrow_streams_of_others_are_refused(
+    name: str, metadata: dict[bytes, bytes] | None
+) -> None:
     column = pa.FixedSizeListArray.from_arrays(pa.array([0.5, 0.5]), 2)
     with pytest.raises(ValueError, match="not a soft-label block"):
         decode_block(arrow_stream(column, name=name, metadata=metadata))

@@ -1,20 +1,14 @@
-"""The names known without torch are the networks there are, with the right facts."""
+"""The names known without torch are the networks there are."""
 
 import subprocess
 import sys
 
 import pytest
-import torch
-from torch import nn
 from torchvision import models
 
 from raymd.errors import UserError
 from raymd.models import names
-from raymd.models.registry import _REGISTRY, build_model, lookup
-
-# their constructors compute on tensors, which the meta device has not; 145 million parameters at
-# most are built for real in the others' place
-REGNETS = tuple(name for name in names.TORCHVISION if name.startswith("regnet"))
+from raymd.models.registry import _REGISTRY, lookup
 
 
 def test_known_torchvision_names_are_torchvisions_classifiers():
@@ -29,14 +23,6 @@ def test_known_small_image_names_are_the_registered_ones():
 
 def test_known_families_are_the_registered_ones():
     assert all(lookup(n, image_size=32).family == names.family(n) for n in names.SMALL_IMAGE)
-
-
-@pytest.mark.parametrize("name", sorted(names.BUILT_IN - set(REGNETS)))
-def test_known_batchnorm_is_what_the_large_network_has(name):
-    with torch.device("meta"):
-        net = build_model(name, num_classes=10, in_channels=3, image_size=224)
-    found = any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
-    assert names.has_batchnorm(name) == found
 
 
 @pytest.mark.parametrize(
@@ -64,7 +50,7 @@ def test_unknown_name_is_answered_with_the_nearest(ask):
 def test_names_are_sorted_and_each_stands_once():
     known = names.known_models()
     assert list(known) == sorted(set(known))
-    assert names.BUILT_IN <= set(known)
+    assert set(known) >= names.BUILT_IN
 
 
 def test_importing_names_imports_no_torch():

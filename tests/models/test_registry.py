@@ -79,7 +79,7 @@ def test_small_image_network_without_large_definition_refuses_large_images():
 
 
 def test_unknown_network_is_answered_with_the_nearest_name():
-    with pytest.raises(UserError, match="did you mean .*squeezenet1_1"):
+    with pytest.raises(UserError, match=r"did you mean .*squeezenet1_1"):
         build_model("squeezenet11", num_classes=4, in_channels=3, image_size=32)
 
 

@@ -61,7 +61,7 @@ def kill_switch(monkeypatch: pytest.MonkeyPatch) -> Iterator[KillSwitch]:
     monkeypatch.setattr(Storage, "write", lambda *a: switch.passes(lambda: write(*a)))
     monkeypatch.setattr(Storage, "delete", lambda *a: switch.passes(lambda: delete(*a)))
     monkeypatch.setattr("os.fsync", lambda fd: None)  # 10,000 of them take minutes
-    yield switch
+    return switch
 
 
 @pytest.fixture(autouse=True)
@@ -257,12 +257,12 @@ def test_a_stopped_student_has_committed_and_goes_on(storage: Storage) -> None:
 
 
 def test_history_holds_each_epoch_of_each_student_once_it_is_merged(storage: Storage) -> None:
-    from raymd.view.events import merge_history
+    from raymd.view.events import decode_history, merge_history
 
     run_to(tiny_tasks(storage, tiny_settings()))
     for student in ("tiny4", "tiny6"):
         parts = [
-            storage.read(f"history/{student}/{name}").to_pybytes().decode()
+            decode_history(storage.read(f"history/{student}/{name}").to_pybytes(), name=name)
             for name in storage.list(f"history/{student}")
         ]
         records = merge_history(parts)

@@ -1,0 +1,193 @@
+"""The registry, digits, and CIFAR through a fake torchvision."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+from raymd.data import datasets, load_dataset, names, register_dataset
+from raymd.data.augment import Augmentation
+from raymd.data.datasets import Dataset, Split
+from raymd.errors import DataError, UserError
+
+
+def two_grey_images() -> Split:
+    return Split.from_arrays(np.zeros((2, 4, 4), np.uint8), np.array([0, 1]))
+
+
+def tiny(**changes) -> Dataset:
+    parts = {"train": two_grey_images(), "test": two_grey_images()}
+    settings = {"classes": ("a", "b"), "mean": (0.5,), "std": (0.5,)}
+    return Dataset("tiny", **{**parts, **settings, **changes})
+
+
+@pytest.fixture
+def empty_registry(monkeypatch):
+    monkeypatch.setattr(datasets, "_LOADERS", dict(datasets._LOADERS))
+    monkeypatch.setattr(names, "_ARGUMENTS", dict(names._ARGUMENTS))
+
+
+def test_importing_the_package_and_checking_names_loads_no_torch():
+    code = (
+        "import sys, raymd.data, raymd.data.names as n; n.check_dataset('parquet:/x');"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_listed_name_has_a_loader():
+    assert set(names._ARGUMENTS) == set(datasets._LOADERS)
+
+
+def test_names_are_listed_as_the_flag_takes_them():
+    assert names.known_datasets() == ["cifar10", "cifar100", "digits", "parquet:DIR"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("cifar1", r"unknown data set 'cifar1' \(--dataset\): did you mean .*cifar10"),
+        ("parquet", r"lacks its argument: --dataset parquet:DIR"),
+        ("parquet:", r"lacks its argument"),
+        ("digits:8", r"takes no argument, got '8'"),
+    ],
+)
+def test_wrong_specs_are_refused_with_the_remedy(spec, message):
+    for check in (names.check_dataset, load_dataset):
+        with pytest.raises(UserError, match=message):
+            check(spec)
+
+
+def test_argument_may_hold_colons():
+    assert names.check_dataset("parquet:C:/x") == ("parquet", "C:/x")
+
+
+@pytest.mark.usefixtures("empty_registry")
+def test_one_decorated_function_registers_a_dataset(tmp_path):
+    seen = []
+
+    @register_dataset("mine", argument="PART")
+    def load(*, data_dir, argument):
+        seen.append((data_dir, argument))
+        return tiny()
+
+    assert load_dataset("mine:left", data_dir=str(tmp_path)).classes == ("a", "b")
+    assert seen == [(tmp_path, "left")]
+    assert "mine:PART" in names.known_datasets()
+
+
+@pytest.mark.usefixtures("empty_registry")
+def test_a_taken_name_is_refused_and_a_reloaded_loader_is_not():
+    def load(*, data_dir, argument):
+        return tiny()
+
+    with pytest.raises(
+        UserError, match=r"already registered by raymd\.data\.datasets\.load_digits"
+    ):
+        register_dataset("digits")(load)
+    register_dataset("mine")(load)
+    register_dataset("mine")(load)
+    with pytest.raises(UserError, match="without ':'"):
+        register_dataset("a:b")(load)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": ("a",)}, "train labels run from 0 to 1, but 1 classes"),
+        ({"mean": (0.5, 0.5)}, "but 1 positive values"),
+        ({"std": (0.0,)}, "but 1 positive values"),
+        (
+            {"test": Split.from_arrays(np.zeros((1, 5, 4), np.uint8), np.array([0]))},
+            r"differ in shape: \[\(1, 4, 4\), \(1, 5, 4\)\]",
+        ),
+        (
+            {"test": Split.from_arrays(np.zeros((0, 4, 4), np.uint8), np.array([]))},
+            "the test part has no images",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(DataError, match=message):
+        tiny(**changes)
+
+
+def test_split_checks_dtypes_and_lengths():
+    images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    with pytest.raises(DataError, match="uint8"):
+        Split(images.float(), torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(DataError, match=r"int64 \[N\]"):
+        Split(images, torch.zeros(3, dtype=torch.int64))
+
+
+def test_rows_keep_order_pixels_and_memory_format():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), np.uint8)
+    split = Split.from_arrays(pixels, np.arange(5)).rows(torch.tensor([3, 0]))
+    assert split.labels.tolist() == [3, 0]
+    assert np.array_equal(split.images.permute(0, 2, 3, 1).numpy(), pixels[[3, 0]])
+    assert split.images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_digits_have_a_fixed_stratified_split_and_true_statistics():
+    digits = load_dataset("digits")
+    assert digits.train.images.shape == (1437, 1, 8, 8)
+    assert digits.test.images.shape == (360, 1, 8, 8)
+    assert digits.test.labels.bincount().sub(36).abs().max() <= 1
+    assert int(digits.train.images.max()) == 255
+    scaled = digits.train.images.double() / 255
+    assert digits.mean[0] == pytest.approx(float(scaled.mean()), abs=5e-5)
+    assert digits.std[0] == pytest.approx(float(scaled.std(correction=0)), abs=5e-5)
+    assert digits.augmentation == Augmentation(pad=1, flip=False)
+    assert torch.equal(load_dataset("digits").test.images, digits.test.images)
+
+
+class FakeCifar:
+    """torchvision's CIFAR with files that are there at once, after a download, or never."""
+
+    classes = ("cat", "dog")
+    there = False
+    network = True
+
+    def __init__(self, root, *, train, download):
+        if download and not self.network:
+            raise OSError("Name or service not known")
+        if not self.there and not download:
+            raise RuntimeError("Dataset not found or corrupted")
+        type(self).there = True
+        rng = np.random.default_rng(train)
+        self.data = rng.integers(0, 256, (6 if train else 4, 32, 32, 3), np.uint8)
+        self.targets = [0, 1] * (3 if train else 2)
+
+
+@pytest.fixture
+def fake_cifar(monkeypatch):
+    fake = type("Fake", (FakeCifar,), {})
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", fake)
+    return fake
+
+
+def test_cifar_is_downloaded_when_missing(fake_cifar, tmp_path):
+    cifar = load_dataset("cifar10", data_dir=tmp_path / "new")
+    assert fake_cifar.there
+    assert (cifar.name, cifar.classes) == ("cifar10", ("cat", "dog"))
+    assert cifar.train.images.shape == (6, 3, 32, 32)
+    assert cifar.train.labels.tolist() == [0, 1, 0, 1, 0, 1]
+    assert cifar.augmentation == Augmentation(pad=4, flip=True)
+    pixels = np.random.default_rng(1).integers(0, 256, (6, 32, 32, 3), np.uint8)
+    assert torch.equal(cifar.train.images, torch.from_numpy(pixels).permute(0, 3, 1, 2))
+
+
+def test_cifar_that_is_there_needs_neither_network_nor_a_writable_folder(fake_cifar, tmp_path):
+    fake_cifar.there, fake_cifar.network = True, False
+    load_dataset("cifar10", data_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_failed_download_tells_where_the_files_belong(fake_cifar, tmp_path):
+    fake_cifar.network = False
+    with pytest.raises(DataError, match=r"Name or service not known.*--data_dir.*parquet:DIR") as e:
+        load_dataset("cifar10", data_dir=tmp_path)
+    assert str(tmp_path) in str(e.value)

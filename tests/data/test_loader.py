@@ -1,0 +1,188 @@
+"""Order, batches, ranks, and the pixels that EpochLoader makes of them."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from raymd.data.augment import Augmentation, augment, normalise, sample_hash
+from raymd.data.datasets import Split
+from raymd.data.loader import (
+    EpochLoader,
+    clean_batches,
+    epoch_permutation,
+    global_batch,
+    num_steps,
+    rank_slice,
+    view_batches,
+)
+from raymd.errors import UserError
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
+STATISTICS = {"mean": MEAN, "std": STD}
+RECIPE = Augmentation(pad=2, flip=True)
+
+
+def toy(rows: int = 53) -> Split:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (rows, 6, 8, 3), np.uint8)
+    return Split.from_arrays(pixels, rng.integers(0, 4, rows))
+
+
+def loader(split: Split, **changes) -> EpochLoader:
+    settings = {"batch_size": 10, "seed": 3, "stream": 7, "device": "cpu", "augmentation": RECIPE}
+    return EpochLoader(split, **STATISTICS, **{**settings, **changes})
+
+
+@pytest.mark.parametrize(("rows", "batch_size"), [(53, 10), (10, 10), (11, 10), (1, 10), (129, 64)])
+def test_batches_cover_the_epoch_in_nearly_equal_parts(rows, batch_size):
+    order = torch.arange(rows)
+    steps = num_steps(rows, batch_size)
+    parts = [global_batch(order, step=step, steps=steps) for step in range(steps)]
+    assert steps == int(np.ceil(rows / batch_size))
+    assert [p.tolist() for p in parts] == [p.tolist() for p in torch.tensor_split(order, steps)]
+    sizes = {len(part) for part in parts}
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_ranks_share_a_batch_by_the_same_rule():
+    parts = [rank_slice(torch.arange(10), rank=rank, world_size=3).tolist() for rank in range(3)]
+    assert parts == [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9]]
+
+
+def test_an_empty_rank_is_refused_before_training():
+    with pytest.raises(UserError, match=r"2 rows for 3 workers.*--batch_size"):
+        rank_slice(torch.arange(2), rank=0, world_size=3)
+    with pytest.raises(UserError, match="2 rows for 3 workers"):
+        loader(toy(8), batch_size=3, world_size=3)  # steps of 3, 3 and 2
+    assert len(list(loader(toy(9), batch_size=3, world_size=3).batches(0))) == 3
+
+
+@pytest.mark.parametrize(("rows", "batch_size"), [(0, 4), (4, 0)])
+def test_nothing_to_load_is_refused(rows, batch_size):
+    with pytest.raises(UserError, match="--batch_size, --subset"):
+        loader(toy(rows), batch_size=batch_size)
+
+
+def test_order_is_a_function_of_seed_stream_and_epoch():
+    position = {"seed": 1, "stream": 2**62, "epoch": 0}
+    torch.manual_seed(0)
+    first = epoch_permutation(50, **position)
+    torch.manual_seed(1)
+    assert torch.equal(first, epoch_permutation(50, **position))
+    assert sorted(first.tolist()) == list(range(50))
+    for name in position:
+        other = epoch_permutation(50, **{**position, name: position[name] + 1})
+        assert not torch.equal(first, other)
+
+
+def test_an_epoch_shows_each_sample_once_with_its_label():
+    split = toy()
+    batches = list(loader(split).batches(4))
+    ids = torch.cat([batch.sample_ids for batch in batches])
+    assert torch.equal(ids, epoch_permutation(53, seed=3, stream=7, epoch=4))
+    assert [batch.step for batch in batches] == list(range(6))
+    assert [batch.global_rows for batch in batches] == [9, 9, 9, 9, 9, 8]
+    for batch in batches:
+        assert torch.equal(batch.labels, split.labels[batch.sample_ids])
+
+
+def test_images_are_augmented_and_normalised_by_position():
+    split = toy()
+    for batch in loader(split).batches(4):
+        ids = batch.sample_ids
+        hash_B = sample_hash(ids, seed=3, stream=7, epoch=4)
+        cropped = augment(split.images[ids], hash_B=hash_B, augmentation=RECIPE)
+        assert torch.equal(batch.images, normalise(cropped, **STATISTICS))
+        assert batch.images.dtype == torch.float32
+        assert batch.images.is_contiguous(memory_format=torch.channels_last)
+
+
+def pixels_by_id(batches) -> dict[int, bytes]:
+    return {
+        int(number): image.numpy().tobytes()
+        for batch in batches
+        for number, image in zip(batch.sample_ids, batch.images, strict=True)
+    }
+
+
+def test_pixels_depend_neither_on_batch_size_nor_on_ranks():
+    split = toy()
+    alone = pixels_by_id(loader(split).batches(2))
+    assert len(set(alone.values())) == 53
+    assert alone == pixels_by_id(loader(split, batch_size=25).batches(2))
+    ranks = [list(loader(split, rank=rank, world_size=4).batches(2)) for rank in range(4)]
+    assert alone == pixels_by_id(batch for batches in ranks for batch in batches)
+    for parts in zip(*ranks, strict=True):
+        assert {part.global_rows for part in parts} == {sum(len(part.labels) for part in parts)}
+    assert alone != pixels_by_id(loader(split).batches(3))
+
+
+def test_an_epoch_can_be_entered_at_any_step():
+    made = loader(toy())
+    whole, rest = list(made.batches(1)), list(made.batches(1, start_step=4))
+    assert [batch.step for batch in rest] == [4, 5]
+    for one, other in zip(whole[4:], rest, strict=True):
+        assert torch.equal(one.images, other.images)
+    assert not list(made.batches(1, start_step=made.steps))
+
+
+def test_a_view_is_the_same_crop_in_every_epoch_for_every_student():
+    split = toy()
+    first = pixels_by_id(loader(split).batches(1, view=0))
+    assert first == pixels_by_id(loader(split, stream=8).batches(5, view=0))
+    assert first != pixels_by_id(loader(split).batches(1, view=1))
+    shown = view_batches(
+        split,
+        view=0,
+        augmentation=RECIPE,
+        seed=3,
+        **STATISTICS,
+        batch_size=9,
+        device="cpu",
+        start=20,
+        stop=40,
+    )
+    published = {
+        ids.start + row: image.numpy().tobytes()
+        for images, ids in shown
+        for row, image in enumerate(images)
+    }
+    assert published == {number: first[number] for number in range(20, 40)}
+
+
+def test_a_view_does_not_change_the_order():
+    made = loader(toy())
+    orders = [
+        torch.cat([batch.sample_ids for batch in made.batches(1, view=view)]) for view in (None, 3)
+    ]
+    assert torch.equal(*orders)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, None), (5, 31), (7, 7)])
+def test_clean_batches_go_through_the_ids_in_order(start, stop):
+    split = toy()
+    end = 53 if stop is None else stop
+    batches = list(
+        clean_batches(split, **STATISTICS, batch_size=10, device="cpu", start=start, stop=stop)
+    )
+    seen = [number for _, ids in batches for number in range(ids.start, ids.stop)]
+    assert seen == list(range(start, end))
+    for images, ids in batches:
+        assert torch.equal(images, normalise(split.images[ids], **STATISTICS))
+
+
+def test_any_memory_format_gives_the_same_batches_and_channels_last_is_not_copied():
+    split = toy()
+    other = Split(split.images.contiguous(), split.labels)
+    made = loader(split)
+    assert made._images.data_ptr() == split.images.data_ptr()
+    assert pixels_by_id(made.batches(0)) == pixels_by_id(loader(other).batches(0))
+
+
+def test_loader_survives_pickling():
+    made = loader(toy())
+    again = pickle.loads(pickle.dumps(made))
+    assert pixels_by_id(again.batches(0)) == pixels_by_id(made.batches(0))

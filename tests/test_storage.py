@@ -1,0 +1,386 @@
+"""Committed files: whole or not there, checked when read, on a folder and on a remote store."""
+
+import errno
+import os
+import pickle
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.fs as pafs
+import pytest
+
+from raymd.errors import StorageError, UserError
+from raymd.storage import FILES, Storage, checksum
+
+RECORD = "teacher/cycle-000.json"
+BLOCK = "teacher/cycle-000/block-00000.arrow"
+DATA = bytes(range(256)) * 40
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Storage:
+    return Storage.at(tmp_path / "run")
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Storage:
+    """An object store by another name: a filesystem that is not this machine's own.
+
+    Object stores have no folders to make, so here they are made beforehand.
+    """
+    (tmp_path / "bucket/run/teacher/cycle-000").mkdir(parents=True)
+    filesystem = pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem())
+    return Storage("s3://bucket/run", {"fs": (filesystem, "bucket/run")})
+
+
+@pytest.fixture(params=["local", "remote"])
+def storage(request: pytest.FixtureRequest) -> Storage:
+    return request.getfixturevalue(request.param)
+
+
+def on_disk(storage: Storage, tmp_path: Path, name: str) -> Path:
+    """Where a file of either storage really lies."""
+    return (Path(storage.uri) if storage.is_local else tmp_path / "bucket/run") / name
+
+
+def all_files(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+# -- commit and read ------------------------------------------------------------------
+
+
+def test_committed_file_is_read_back_with_its_record(storage: Storage) -> None:
+    storage.commit(RECORD, {"cycle": 0, "v": {"a": 0.25}}, files={BLOCK: DATA})
+    record = storage.record(RECORD)
+    assert record is not None
+    assert (record["cycle"], record["v"]) == (0, {"a": 0.25})
+    assert record[FILES] == {BLOCK: {"bytes": len(DATA), "xxh3_128": checksum(DATA)}}
+    assert storage.read_committed(BLOCK, record=record).to_pybytes() == DATA
+    assert storage.exists(RECORD)
+    assert storage.list("teacher") == ["cycle-000", "cycle-000.json"]
+    assert list(storage.records("teacher")) == [RECORD]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", DATA, memoryview(DATA), np.arange(6.0).reshape(2, 3)],
+    ids=lambda d: type(d).__name__,
+)
+def test_any_buffer_can_be_committed(storage: Storage, data: Any) -> None:
+    storage.commit(RECORD, {}, files={BLOCK: data})
+    record = storage.record(RECORD)
+    assert record is not None
+    expected = data.tobytes() if isinstance(data, np.ndarray | memoryview) else data
+    assert storage.read_committed(BLOCK, record=record).to_pybytes() == expected
+
+
+def test_record_keeps_the_entries_of_files_committed_before(storage: Storage) -> None:
+    storage.commit(RECORD, {"n": 1}, files={BLOCK: DATA})
+    before = storage.record(RECORD)
+    assert before is not None
+    storage.commit(RECORD, {**before, "n": 2}, files={"teacher/more": b"more"})
+    record = storage.record(RECORD)
+    assert record is not None
+    assert record["n"] == 2
+    assert sorted(record[FILES]) == [BLOCK, "teacher/more"]
+    assert storage.read_committed(BLOCK, record=record).to_pybytes() == DATA
+
+
+def test_record_is_written_after_its_files(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    write = Storage.write
+
+    def noting(self: Storage, name: str, data: object) -> None:
+        order.append(name)
+        write(self, name, data)
+
+    monkeypatch.setattr(Storage, "write", noting)
+    storage.commit(RECORD, {}, files={BLOCK: DATA, "teacher/b": b"b"})
+    assert order == [BLOCK, "teacher/b", RECORD]
+
+
+def test_death_before_the_record_leaves_files_that_do_not_count(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Storage.write
+
+    def dying(self: Storage, name: str, data: object) -> None:
+        if name == RECORD:
+            raise KeyboardInterrupt
+        write(self, name, data)
+
+    monkeypatch.setattr(Storage, "write", dying)
+    with pytest.raises(KeyboardInterrupt):
+        storage.commit(RECORD, {}, files={BLOCK: DATA})
+    assert storage.exists(BLOCK)
+    assert storage.record(RECORD) is None
+
+
+def test_overwritten_file_leaves_earlier_readers_their_bytes(local: Storage) -> None:
+    local.write(BLOCK, DATA)
+    mapped = local.read(BLOCK)
+    local.write(BLOCK, b"new")
+    assert mapped.to_pybytes() == DATA
+    assert local.read(BLOCK).to_pybytes() == b"new"
+
+
+# -- damage ---------------------------------------------------------------------------
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGE = {
+    "missing": (Path.unlink, "is missing, though committed"),
+    "truncated": (lambda path: os.truncate(path, 100), f"is truncated: 100 of {len(DATA)} bytes"),
+    "emptied": (lambda path: os.truncate(path, 0), f"is truncated: 0 of {len(DATA)} bytes"),
+    "altered": (flip_a_bit, "does not match its checksum"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_file_is_named_with_what_is_wrong(
+    storage: Storage, tmp_path: Path, damage: str
+) -> None:
+    storage.commit(RECORD, {}, files={BLOCK: DATA})
+    record = storage.record(RECORD)
+    assert record is not None
+    harm, message = DAMAGE[damage]
+    harm(on_disk(storage, tmp_path, BLOCK))
+    with pytest.raises(StorageError) as caught:
+        storage.read_committed(BLOCK, record=record)
+    assert str(caught.value) == f"{storage.uri}/{BLOCK} {message}"
+
+
+def test_record_never_written_is_none(storage: Storage) -> None:
+    assert storage.record(RECORD) is None
+    assert not storage.exists(RECORD)
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 1, 40, -2])
+def test_half_written_record_is_damage_and_not_absence(
+    storage: Storage, tmp_path: Path, kept_bytes: int
+) -> None:
+    storage.commit(RECORD, {"cycle": 0}, files={BLOCK: DATA})
+    path = on_disk(storage, tmp_path, RECORD)
+    path.write_bytes(path.read_bytes()[:kept_bytes])
+    with pytest.raises(StorageError, match=r"cycle-000\.json is damaged"):
+        storage.record(RECORD)
+
+
+def test_record_that_is_not_text_is_damage(storage: Storage, tmp_path: Path) -> None:
+    storage.commit(RECORD, {})
+    on_disk(storage, tmp_path, RECORD).write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(StorageError, match="is damaged"):
+        storage.record(RECORD)
+
+
+def test_reading_a_file_that_never_was_says_so(storage: Storage) -> None:
+    with pytest.raises(FileNotFoundError):
+        storage.read("teacher/nothing")
+
+
+# -- deleting -------------------------------------------------------------------------
+
+
+def test_deleting_twice_is_the_same_as_once(storage: Storage) -> None:
+    storage.commit(RECORD, {}, files={BLOCK: DATA})
+    for _ in range(2):
+        storage.delete(BLOCK)
+        assert not storage.exists(BLOCK)
+    for _ in range(2):
+        storage.delete("teacher")
+        assert storage.list("teacher") == []
+        assert storage.record(RECORD) is None
+
+
+def test_removing_a_record_removes_its_files_and_no_others(storage: Storage) -> None:
+    storage.commit(RECORD, {}, files={BLOCK: DATA})
+    storage.commit("teacher/other.json", {}, files={"teacher/other": b"x"})
+    for _ in range(2):
+        storage.remove_committed(RECORD)
+        assert storage.record(RECORD) is None
+        assert not storage.exists(BLOCK)
+    assert storage.exists("teacher/other")
+    assert list(storage.records("teacher")) == ["teacher/other.json"]
+
+
+def test_record_is_gone_before_its_files_are(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.commit(RECORD, {}, files={BLOCK: DATA})
+    delete = Storage.delete
+
+    def dying(self: Storage, name: str) -> None:
+        if name == BLOCK:
+            raise KeyboardInterrupt
+        delete(self, name)
+
+    monkeypatch.setattr(Storage, "delete", dying)
+    with pytest.raises(KeyboardInterrupt):
+        storage.remove_committed(RECORD)
+    assert storage.record(RECORD) is None
+    assert storage.exists(BLOCK)
+
+
+# -- writing --------------------------------------------------------------------------
+
+
+def test_failed_write_leaves_the_old_file_and_no_temporary_one(
+    local: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.write(BLOCK, b"old")
+
+    def disk_full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", disk_full)
+    with pytest.raises(OSError, match="No space left"):
+        local.write(BLOCK, DATA)
+    with pytest.raises(OSError, match="No space left"):
+        local.write("teacher/another", DATA)
+    assert all_files(Path(local.uri)) == [BLOCK]
+    assert local.read(BLOCK).to_pybytes() == b"old"
+
+
+def test_write_that_cannot_be_renamed_leaves_no_temporary_file(local: Storage) -> None:
+    local.write("taken/inside", b"x")
+    with pytest.raises(IsADirectoryError):
+        local.write("taken", DATA)
+    assert all_files(Path(local.uri)) == ["taken/inside"]
+
+
+def test_temporary_files_of_a_dead_writer_are_not_listed(local: Storage) -> None:
+    local.write("teacher/a.json", b"{}")
+    (Path(local.uri) / "teacher/.b.json.123-456.tmp").write_bytes(b"{")
+    assert local.list("teacher") == ["a.json"]
+    assert list(local.records("teacher")) == ["teacher/a.json"]
+
+
+def test_two_threads_writing_one_name_leave_one_of_them_whole(local: Storage) -> None:
+    contents = [bytes([letter]) * 100_000 for letter in b"ab"]
+    start = threading.Barrier(2)
+    failures: list[BaseException] = []
+    seen: set[bytes] = set()
+
+    def writer(data: bytes) -> None:
+        try:
+            start.wait()
+            for _ in range(15):
+                local.write(BLOCK, data)
+                seen.add(local.read(BLOCK).to_pybytes())
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=writer, args=(data,)) for data in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert seen <= set(contents)
+    assert all_files(Path(local.uri)) == [BLOCK]
+
+
+# -- where it is ----------------------------------------------------------------------
+
+
+def test_relative_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    storage = Storage.at("runs/first")
+    assert storage.is_local
+    assert storage.uri == str(tmp_path / "runs/first")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Storage.at("~/runs").uri == str(tmp_path / "runs")
+
+
+def test_file_uri_is_a_folder_like_any_other(tmp_path: Path) -> None:
+    storage = Storage.at((tmp_path / "a run").as_uri() + "/")
+    assert storage == Storage.at(tmp_path / "a run")
+    storage.write("students/resnet8/last", b"weights")
+    assert (tmp_path / "a run/students/resnet8/last").read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize("uri", ["nope://bucket/run", "file://relative", "s3//:// bad"])
+def test_uri_that_no_filesystem_knows_is_refused(uri: str) -> None:
+    with pytest.raises(UserError, match="--storage"):
+        Storage.at(uri)
+
+
+def test_filesystem_of_any_uri_is_pyarrows() -> None:
+    storage = Storage.at("mock:///run/")
+    assert not storage.is_local
+    assert storage.uri == "mock:///run"
+    storage._filesystem[0].create_dir("run")
+    storage.commit("record.json", {"n": 1}, files={"block": DATA})
+    record = storage.record("record.json")
+    assert record is not None
+    assert storage.read_committed("block", record=record).to_pybytes() == DATA
+    assert storage.list() == ["block", "record.json"]
+
+
+def test_sub_is_the_folder_below(local: Storage) -> None:
+    sub = local.sub("students/resnet8")
+    sub.write("last", b"weights")
+    assert local.read("students/resnet8/last").to_pybytes() == b"weights"
+
+
+def test_sub_keeps_the_options_of_a_uri() -> None:
+    storage = Storage("s3://bucket/runs?region=eu-west-1&endpoint_override=host:9000/")
+    assert storage.sub("demo").uri == (
+        "s3://bucket/runs/demo?region=eu-west-1&endpoint_override=host:9000/"
+    )
+    assert Storage("/runs/what?").sub("demo").uri == "/runs/what?/demo"
+
+
+def test_listing_a_folder_that_is_not_there_is_empty(storage: Storage) -> None:
+    assert storage.list("nothing") == []
+    assert list(storage.records("nothing")) == []
+
+
+def test_storage_survives_pickling_with_its_filesystem_open(local: Storage) -> None:
+    local.write("a", b"1")
+    assert local.exists("a")
+    copy = pickle.loads(pickle.dumps(local))
+    assert copy == local
+    assert copy.read("a").to_pybytes() == b"1"
+    opened = Storage.at("mock:///run")
+    assert not opened.exists("a")
+    assert pickle.loads(pickle.dumps(opened)).uri == "mock:///run"
+
+
+# -- check_writable -------------------------------------------------------------------
+
+
+def test_writable_folder_is_found_so_and_left_empty(storage: Storage, tmp_path: Path) -> None:
+    storage.check_writable()
+    assert all_files(on_disk(storage, tmp_path, "")) == []
+
+
+def test_folder_below_a_file_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match=r"file/run' cannot be written .*--storage DIR"):
+        Storage.at(tmp_path / "file/run").check_writable()
+
+
+def test_remote_folder_that_is_not_there_cannot_be_written() -> None:
+    with pytest.raises(UserError, match=r"mock:///nowhere' cannot be written"):
+        Storage.at("mock:///nowhere").check_writable()
+
+
+# -- checksum -------------------------------------------------------------------------
+
+
+def test_checksum_is_of_the_bytes_whatever_holds_them() -> None:
+    array = np.arange(12, dtype=np.float16).reshape(3, 4)
+    assert checksum(array) == checksum(array.tobytes()) == checksum(memoryview(array))
+    assert len(checksum(b"")) == 32
+    assert checksum(b"") != checksum(b"\0")
