@@ -22,8 +22,8 @@ def show_result(console: Console, result: Result) -> None:
     console.print()
     console.print(result_table(result))
     console.print()
-    console.print(caveat(result), highlight=False)
-    console.print(f"run: {result.run}", highlight=False, soft_wrap=True)
+    console.print(caveat(result))
+    console.print(Text(f"run: {result.run}"), soft_wrap=True)
 
 
 def result_table(result: Result) -> Table:
@@ -33,7 +33,7 @@ def result_table(result: Result) -> Table:
     best held-out accuracy; the held-out accuracy shown is the best weights'.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("student", overflow="fold")
+    table.add_column("student", overflow="fold", min_width=8)
     table.add_column("parameters", justify="right", no_wrap=True)
     table.add_column("held-out\n%", justify="right", no_wrap=True)
     for name in ("last", "best"):
