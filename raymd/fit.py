@@ -106,6 +106,12 @@ def _read_yaml_file(path: str) -> dict[str, object]:
     return parse_yaml(text)
 
 
+def _saved_settings(settings: dict[str, object]) -> dict[str, object]:
+    from raymd.runs import saved_settings  # pyarrow underneath, which --help has no use for
+
+    return saved_settings(settings)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command: 0 after a run, 2 for a mistake of the user's, 1 for what went wrong later.
 
@@ -115,6 +121,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     try:
         settings = read_settings(words)
+        if str(settings.get("resume")).lower() == "true":
+            settings = _saved_settings(settings)
         config = FitConfig.from_mapping(settings)
         if "dataset" not in settings:
             print(NO_DATASET)

@@ -225,9 +225,12 @@ def differences(run: Settings, asked: Settings) -> list[str]:
     lines = [
         _difference(entry.name, getattr(run, entry.name), getattr(asked, entry.name))
         for entry in dataclasses.fields(Settings)
-        if entry.name not in ("students", "zero_init_residual")
+        if entry.name not in ("students", "zero_init_residual", "dataset")
         and getattr(run, entry.name) != getattr(asked, entry.name)
     ]
+    # Where a data set lies may change; what it holds is compared by its fingerprint.
+    if run.dataset.partition(":")[0] != asked.dataset.partition(":")[0]:
+        lines.append(_difference("dataset", run.dataset, asked.dataset))
     if run.zero_init_residual != asked.zero_init_residual:
         lines.append("zero_init_residual: the recipe has changed (another data set or version)")
     return lines + _student_differences(run, asked)

@@ -8,7 +8,7 @@ So a reader that finds a record finds whole files, or learns which one was damag
 
 import json
 import os
-import threading
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,7 +98,7 @@ class Storage:
 
     def _write_local(self, path: Path, data: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
             with temporary.open("wb") as file:
                 file.write(data)
@@ -228,7 +228,7 @@ class Storage:
         Raises:
             UserError: naming the folder and --storage.
         """
-        probe = f".probe-{os.getpid()}"
+        probe = f".probe-{uuid.uuid4().hex}"
         try:
             self.write(probe, np.arange(8, dtype=np.uint8))
             self.read(probe)

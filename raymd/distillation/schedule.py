@@ -65,17 +65,19 @@ class Schedule:
         """Indices of the epochs before which students publish and wait for a teacher."""
         return tuple(epoch.index for epoch in self.epochs if epoch.publishes)
 
-    def barrier_of(self, cycle: int) -> int:
-        """Index of the epoch that cycle's teacher is made for."""
-        return next(e.index for e in self.epochs if e.publishes and e.cycle == cycle)
+    def barrier_at(self, position: Position) -> Epoch | None:
+        """The epoch whose teacher students publish for at this very position, if there is one."""
+        if position.step != 0 or position.epoch >= len(self.epochs):
+            return None
+        epoch = self.epochs[position.epoch]
+        return epoch if epoch.publishes else None
 
     def first_drop_inside_distillation(self) -> int | None:
-        """The first epoch at which the learning rate drops while a teacher is older than that."""
+        """The first epoch of a distillation phase that trains at a lower rate than its teacher's
+        members did; None if every drop falls on an independent phase."""
         pairs = zip(self.epochs, self.epochs[1:], strict=False)
         inside = (
-            b.index
-            for a, b in pairs
-            if b.lr_factor < a.lr_factor and b.phase == "distillation" and not b.publishes
+            b.index for a, b in pairs if b.lr_factor < a.lr_factor and b.phase == "distillation"
         )
         return next(inside, None)
 

@@ -135,8 +135,13 @@ class TeacherRows:
 
         Rows are renormalised after the float16 storage, whose rows miss a sum of 1 by up to
         4e-4: KL would turn negative.
+
+        Raises:
+            IndexError: an id or a view that the teacher has no row for.
         """
         layout = self.layout
+        if view not in range(layout.num_views) or int(sample_ids_B.max()) >= layout.num_samples:
+            raise IndexError(f"view {view} of sample ids {sample_ids_B}: not in {layout}")
         first = view * layout.blocks_per_view
         if layout.blocks_per_view == 1:
             rows_BK = self._blocks[first].index_select(0, sample_ids_B).float()

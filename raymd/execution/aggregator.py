@@ -228,7 +228,7 @@ def start_aggregator(
     monitor: Any,
 ) -> Any:
     """Create a run's aggregator for this attempt of its driver, and wait until it is up."""
-    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Aggregator).options(
+    actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Aggregator).options(
         name=aggregator_prefix(storage) + attempt,
         namespace=NAMESPACE,
         lifetime="detached",

@@ -17,6 +17,7 @@ from ray.exceptions import ObjectLostError, RayTaskError
 from raymd.exchange.folder import Teacher
 from raymd.exchange.ledger import Publication
 from raymd.training.student import Emit
+from raymd.view import events
 
 POLL_S = 1.0
 READ_ATTEMPTS = 5
@@ -84,8 +85,11 @@ class RayExchange:
             if seconds >= report_at:
                 report_at = next(reports)
                 missing = ray.get(self.aggregator.missing.remote(cycle))
-                event = {"event": "waiting", "student": self.student, "cycle": cycle}
-                self.emit({**event, "missing": list(missing), "seconds": seconds})
+                self.emit(
+                    events.waiting(
+                        student=self.student, cycle=cycle, missing=list(missing), seconds=seconds
+                    )
+                )
 
 
 def _growing_intervals() -> Iterator[float]:

@@ -58,7 +58,7 @@ class Monitor:
         self, student: str, position: tuple[int, int], group: PlacementGroup | None
     ) -> int:
         """A student's worker begins at a committed position; how often it has begun there."""
-        key = (student, tuple(position))
+        key = (student, position)
         self._starts[key] = self._starts.get(key, 0) + 1
         if group is not None:
             self._groups[student] = group

@@ -65,9 +65,7 @@ def make_plan(
     gpus = gpus_per_worker
     if gpus is None:
         gpus = 1.0 if _total(nodes, "GPU") > 0 else 0.0
-    cpus = cpus_per_worker
-    if cpus is None:
-        cpus = _default_cpus(len(students), nodes, gpus)
+    cpus = cpus_per_worker or _default_cpus(len(students), nodes, gpus)
     plan = Plan(tuple(students), cpus, gpus, threads or max(1, int(cpus)))
     fitting = num_fitting(plan.worker_resources, nodes)
     if fitting < len(students):
@@ -78,22 +76,50 @@ def make_plan(
 def num_fitting(worker: Resources, nodes: Sequence[Resources]) -> int:
     """How many equal workers the nodes hold at once; a worker lies on one node."""
     return sum(
-        min(int(node.get(name, 0.0) / amount + ROUNDING) for name, amount in worker.items())
+        min(_parts(name, node.get(name, 0.0), amount) for name, amount in worker.items())
         for node in nodes
     )
 
 
+def _parts(name: str, available: float, amount: float) -> int:
+    if name != "GPU" or amount >= 1:
+        return int(available / amount + ROUNDING)
+    # A part of a GPU is a part of one GPU: two of them hold two workers of 0.8, or of 0.6.
+    whole = int(available)
+    return whole * int(1 / amount + ROUNDING) + int((available - whole) / amount + ROUNDING)
+
+
+def largest_share(
+    name: str, num_workers: int, nodes: Sequence[Resources], *, others: Resources
+) -> float | None:
+    """The most of a resource that each worker can have so that all fit, or None if they cannot.
+
+    Args:
+        name: ``CPU`` or ``GPU``; its amount is whole from 1 upwards.
+        num_workers: How many equal workers there are.
+        nodes: As in make_plan.
+        others: What each worker needs beside it.
+    """
+    wholes = {1.0, *(node.get(name, 0.0) for node in nodes)}
+    shares = {_rounded_down(w / parts) for w in wholes for parts in range(1, num_workers + 1)}
+    fitting = (
+        share
+        for share in sorted(shares - {0.0}, reverse=True)
+        if num_fitting({**others, name: share}, nodes) >= num_workers
+    )
+    return next(fitting, None)
+
+
+def _rounded_down(amount: float) -> float:
+    # Ray counts ten-thousandths; rounded up, the last worker would lack one.
+    return float(int(amount)) if amount >= 1 else int(amount * 10_000) / 10_000
+
+
 def _default_cpus(num_students: int, nodes: Sequence[Resources], gpus: float) -> float:
-    """The largest equal share of CPUs with which all students fit, whole from 1 upwards."""
-    share = min(_total(nodes, "CPU") / num_students, max(node.get("CPU", 0.0) for node in nodes))
-    if share < 1:
-        # Rounded down, or the last worker would lack a ten-thousandth.
-        return max(int(share * 10_000) / 10_000, 0.0001)
-    for cpus in range(int(share), 1, -1):
-        needs = {"CPU": float(cpus)} | ({"GPU": gpus} if gpus else {})
-        if num_fitting(needs, nodes) >= num_students:
-            return float(cpus)
-    return 1.0
+    others = {"GPU": gpus} if gpus else {}
+    share = largest_share("CPU", num_students, nodes, others=others)
+    # Where GPUs are what is missing, the refusal should not speak of CPUs.
+    return share or largest_share("CPU", num_students, nodes, others={}) or 1.0
 
 
 def _total(nodes: Sequence[Resources], name: str) -> float:
@@ -103,20 +129,24 @@ def _total(nodes: Sequence[Resources], name: str) -> float:
 def _refusal(plan: Plan, nodes: Sequence[Resources], fitting: int) -> str:
     num_students = len(plan.students)
     there = f"{_total(nodes, 'CPU'):g} CPUs and {_total(nodes, 'GPU'):g} GPUs on {len(nodes)} node"
+    remedy = _remedy(plan, nodes)
     return (
         f"the cluster cannot hold all {num_students} students at once: each needs "
         f"{plan.cpus_per_worker:g} CPUs and {plan.gpus_per_worker:g} GPUs, "
         f"{there}{'s' if len(nodes) != 1 else ''} hold {fitting}. "
-        f"Ask for less ({_remedy(plan, nodes)}), name fewer --students, or use a larger cluster "
-        "(--address)"
+        f"{f'Ask for less ({remedy}), name' if remedy else 'Name'} fewer --students, or use a "
+        "larger cluster (--address)"
     )
 
 
 def _remedy(plan: Plan, nodes: Sequence[Resources]) -> str:
-    flags = []
-    for name, amount in plan.worker_resources.items():
-        share = _total(nodes, name) / len(plan.students)
-        if share < amount:
-            fraction = int(share * 100) / 100
-            flags.append(f"--{name.lower()}s_per_worker {fraction:g}")
-    return " ".join(flags) or "--cpus_per_worker 1"
+    """The flag, or both flags, with which all students would fit."""
+    num_students = len(plan.students)
+    for names in (("CPU",), ("GPU",), ("GPU", "CPU")):
+        needs = {n: amount for n, amount in plan.worker_resources.items() if n not in names}
+        for name in names:
+            share = largest_share(name, num_students, nodes, others=needs)
+            needs |= {name: share} if share else {}
+        if "CPU" in needs and num_fitting(needs, nodes) >= num_students:
+            return " ".join(f"--{n.lower()}s_per_worker {needs.get(n, 0):g}" for n in names)
+    return ""

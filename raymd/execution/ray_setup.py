@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 
@@ -44,7 +45,7 @@ def connected(*, address: str | None, verbose: bool) -> Iterator[str]:
             return
         address = address or os.environ.get("RAY_ADDRESS") or "local"
         started_here = address == "local"
-        own = (
+        own: dict[str, Any] = (
             {
                 "include_dashboard": False,
                 "_system_config": OWN_RAY,

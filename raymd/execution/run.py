@@ -6,7 +6,6 @@ What can be refused is refused before Ray starts, what needs the cluster's numbe
 worker does. Whatever ends the driver, `--resume` goes on from what is committed.
 """
 
-import datetime
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -16,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from rich.console import Console
 
-from raymd.config import FitConfig, to_yaml
+from raymd.config import FitConfig
 from raymd.data import load_dataset
 from raymd.data.splits import Prepared, prepare
+from raymd.distillation.methods import get_method
 from raymd.distillation.schedule import build_schedule
 from raymd.distillation.soft_labels import BlockLayout
-from raymd.errors import RaymdError, UserError
+from raymd.errors import RaymdError
 from raymd.execution.aggregator import start_aggregator
 from raymd.execution.collect import collect
 from raymd.execution.monitor import start_monitor
@@ -32,13 +33,17 @@ from raymd.execution.ray_setup import connected
 from raymd.execution.shipping import pack
 from raymd.execution.student import SegmentOrder
 from raymd.execution.students import SCRATCH, StudentThread
-from raymd.result import Result
-from raymd.settings import Settings, differences, resolve
+from raymd.result import PLAN, RESULT, Result, checkpoints_folder
+from raymd.runs import begin, check_same_science, choose_name
+from raymd.settings import Settings, resolve
 from raymd.storage import Storage
 from raymd.view.lines import Lines
 from raymd.view.summary import show_result
 
 POLL_S = 0.5
+SLOW_BF16 = (
+    "warning: this CPU computes bf16 by emulation, many times slower than fp32 (--precision fp32)"
+)
 
 Show = Callable[[dict[str, Any]], None]
 
@@ -61,7 +66,6 @@ class Run:
     storage: Storage
     settings: Settings
     data: Prepared
-    resumed: bool
 
 
 def fit(config: FitConfig, *, console: Console | None = None) -> Result:
@@ -90,6 +94,8 @@ def fit(config: FitConfig, *, console: Console | None = None) -> Result:
     with connected(address=config.address, verbose=config.verbose) as where:
         plan = _plan(config, run)
         console.print(f"cluster: {where}; {_describe(plan)}", soft_wrap=True)
+        if run.settings.precision == "bf16" and not plan.gpus_per_worker and not cpu_has_bf16():
+            console.print(SLOW_BF16, soft_wrap=True)
         _train(run, plan, console)
     result = collect(run.storage, run.settings, run.data, seconds=time.perf_counter() - started)
     _tidy(run)
@@ -108,9 +114,8 @@ def open_run(config: FitConfig, console: Console) -> Run:
     """
     base = Storage.at(config.storage)
     base.check_writable()
-    name = config.name or (latest_run(base) if config.resume else new_run_name())
+    name = choose_name(config, base)
     storage = base.sub(name)
-    _check_name(config, storage, name)
     data_dir = Path(config.data_dir) if config.data_dir is not None else None
     dataset = load_dataset(config.dataset, data_dir=data_dir)
     settings, announcements = resolve(
@@ -125,86 +130,19 @@ def open_run(config: FitConfig, console: Console) -> Run:
     )
     for line in announcements:
         console.print(line, soft_wrap=True)
-    run = Run(name, storage, settings, data, resumed=config.resume)
     if config.resume:
-        _check_same_science(run)
+        check_same_science(storage, settings=settings, fingerprint=data.fingerprint)
     else:
-        _write_identity(run, config)
+        named = replace(config, name=name)
+        begin(storage, config=named, settings=settings, fingerprint=data.fingerprint)
     console.print(f"run {storage.uri}" + (" (resumed)" if config.resume else ""), soft_wrap=True)
-    return run
-
-
-def new_run_name() -> str:
-    """A name that sorts by time: ``20261122-225555-3f2a``."""
-    stamp = datetime.datetime.now(tz=datetime.UTC).astimezone().strftime("%Y%m%d-%H%M%S")
-    return f"{stamp}-{uuid.uuid4().hex[:4]}"
-
-
-IDENTITY = "run.json"
-
-
-def latest_run(base: Storage) -> str:
-    """Name of the run begun last in a storage.
-
-    Raises:
-        UserError: there is none.
-    """
-    begun = [
-        (record["begun"], name)
-        for name in base.list()
-        if (record := base.record(f"{name}/{IDENTITY}")) is not None
-    ]
-    if not begun:
-        raise UserError(
-            f"--resume: no run in {base.uri}; name its --storage, or leave --resume out"
-        )
-    return max(begun)[1]
-
-
-def _check_name(config: FitConfig, storage: Storage, name: str) -> None:
-    exists = storage.record(IDENTITY) is not None
-    if exists and not config.resume:
-        raise UserError(
-            f"run {name!r} exists in {config.storage}; go on with it (--resume) or choose another "
-            "--name"
-        )
-    if config.resume and not exists:
-        raise UserError(
-            f"--resume: no run {name!r} in {config.storage}; check --name and --storage, or leave "
-            "--resume out"
-        )
-
-
-def _write_identity(run: Run, config: FitConfig) -> None:
-    run.storage.write("config.yaml", to_yaml(replace(config, name=run.name)).encode())
-    fields = {
-        "begun": time.time(),
-        "settings": run.settings.to_dict(),
-        "fingerprint": run.data.fingerprint,
-    }
-    run.storage.commit(IDENTITY, fields)
-
-
-def _check_same_science(run: Run) -> None:
-    record = run.storage.record(IDENTITY)
-    assert record is not None
-    lines = differences(Settings.from_dict(record["settings"]), run.settings)
-    if not lines and record["fingerprint"] != run.data.fingerprint:
-        lines = [
-            f"the data: fingerprint {record['fingerprint']} in the run, "
-            f"{run.data.fingerprint} now (--dataset, --data_dir)"
-        ]
-    if lines:
-        raise UserError(
-            f"--resume: run {run.name!r} was begun with other settings: {'; '.join(lines)}. "
-            "Resume with the run's own, or begin a new run (--name)"
-        )
+    return Run(name, storage, settings, data)
 
 
 def _finished(run: Run) -> Result | None:
-    if not run.storage.exists("result.json"):
+    if not run.storage.exists(RESULT):
         return None
-    return Result.from_json(run.storage.read("result.json").to_pybytes().decode())
+    return Result.from_json(run.storage.read(RESULT).to_pybytes().decode())
 
 
 # -- with Ray -----------------------------------------------------------------------------
@@ -212,7 +150,7 @@ def _finished(run: Run) -> Result | None:
 
 def _plan(config: FitConfig, run: Run) -> Plan:
     """The run's plan; what an earlier attempt chose and the weights depend on stays."""
-    recorded = run.storage.record("plan.json")
+    recorded = run.storage.record(PLAN)
     plan = make_plan(
         [student.id for student in run.settings.students],
         nodes=[node["Resources"] for node in ray.nodes() if node["Alive"]],
@@ -220,7 +158,7 @@ def _plan(config: FitConfig, run: Run) -> Plan:
         gpus_per_worker=config.gpus_per_worker,
         threads=recorded["threads"] if recorded else None,
     )
-    run.storage.commit("plan.json", plan.to_dict())
+    run.storage.commit(PLAN, plan.to_dict())
     return plan
 
 
@@ -232,6 +170,11 @@ def _describe(plan: Plan) -> str:
     )
 
 
+def cpu_has_bf16() -> bool:
+    """Whether this machine's processor has instructions for bf16."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def _train(run: Run, plan: Plan, console: Console) -> None:
     """Run every student to the schedule's end.
 
@@ -239,7 +182,15 @@ def _train(run: Run, plan: Plan, console: Console) -> None:
         TrainingError: a student failed for good.
         InterruptedRunError: Ctrl-C; all students have committed.
     """
-    lines = Lines(console, students=list(plan.students), epochs=run.settings.epochs)
+    settings = run.settings
+    lines = Lines(
+        console,
+        students=list(plan.students),
+        epochs=settings.epochs,
+        tin=settings.tin,
+        td=settings.td,
+        distils=get_method(settings.method).distils,
+    )
     with _actors(run) as (monitor, aggregator):
         threads = [StudentThread(order, plan) for order in _orders(run, plan, monitor, aggregator)]
         for thread in threads:
@@ -344,4 +295,4 @@ def _tidy(run: Run) -> None:
     run.storage.delete(SCRATCH)
     run.storage.delete("soft_labels")
     for student in run.settings.students:
-        run.storage.delete(f"students/{student.id}/checkpoints")
+        run.storage.delete(checkpoints_folder(student.id))

@@ -5,6 +5,7 @@ a node from the same shared memory.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ def pack(data: Prepared) -> Shipment:
 
 def unpack(shipment: Shipment) -> Prepared:
     """Put them back, on the arrays' own memory."""
-    splits = {
+    splits: dict[str, Any] = {
         part: Split(as_tensor(images).permute(0, 3, 1, 2), as_tensor(labels))
         for part, (images, labels) in shipment.arrays.items()
     }

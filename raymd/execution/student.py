@@ -6,6 +6,7 @@ into a small record. It returns records rather than raising wherever a retry wou
 
 import threading
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from raymd.storage import Storage
 from raymd.training.checkpoint import committed_positions
 from raymd.training.segment import run_segment
 from raymd.training.student import StudentTask
+from raymd.view import events
 
 # What the same code on the same data will do again.
 NOT_WORTH_A_RETRY = (
@@ -86,6 +88,8 @@ def train_loop(config: dict[str, SegmentOrder]) -> SegmentRecord:
     starts = ray.get(order.monitor.started.remote(order.student.id, tuple(position), group))
     if starts > FAILURES_AT_ONE_POSITION:
         return SegmentRecord("failed", position, _gave_up(order, position), 1)
+    if starts > 1:
+        _say_restarted(order, position, starts - 1)
     stopping = threading.Event()
     threading.Thread(target=_watch, args=(order.monitor, stopping), daemon=True).start()
     try:
@@ -121,7 +125,7 @@ def _run(order: SegmentOrder, stopping: threading.Event) -> SegmentRecord:
         world_size=context.get_world_size(),
     )
 
-    def emit(event: dict[str, Any]) -> None:
+    def emit(event: Mapping[str, Any]) -> None:
         order.monitor.push.remote(event)
 
     exchange = RayExchange(order.aggregator, student=order.student.id, emit=emit)
@@ -139,6 +143,18 @@ def _watch(monitor: Any, stopping: threading.Event) -> None:
         pass
     finally:
         stopping.set()
+
+
+def _say_restarted(order: SegmentOrder, position: Position, attempt: int) -> None:
+    reason = ray.get(order.monitor.reason.remote(order.student.id)) or "its worker was killed"
+    event = events.restarted(
+        student=order.student.id,
+        epoch=position.epoch,
+        step=position.step,
+        attempt=attempt,
+        reason=reason,
+    )
+    order.monitor.push.remote(event)
 
 
 def _gave_up(order: SegmentOrder, position: Position) -> str:

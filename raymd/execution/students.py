@@ -7,6 +7,7 @@ half-written would block the restart.
 
 import threading
 import uuid
+from typing import Any, cast
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -50,8 +51,8 @@ class StudentThread(threading.Thread):
 
     def _attempt(self) -> SegmentRecord:
         student = self.order.student.id
-        trainer = TorchTrainer(
-            train_loop,
+        trainer: Any = TorchTrainer(
+            cast("Any", train_loop),
             train_loop_config={"order": self.order},
             scaling_config=ScalingConfig(
                 num_workers=1,

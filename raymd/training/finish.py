@@ -56,7 +56,7 @@ def _with_weights(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
 def _score(
     task: StudentTask, model: nn.Module, name: str, predictions: dict[str, Tensor]
 ) -> dict[str, Any]:
-    scores = {}
+    scores: dict[str, Any] = {}
     for part, split in (("val", task.data.val), ("test", task.data.test)):
         if split is None:
             scores[part] = None

@@ -18,6 +18,7 @@ from raymd.exchange.folder import Exchange
 from raymd.exchange.ledger import Publication
 from raymd.training.evaluate import predict
 from raymd.training.student import Emit, StudentState, StudentTask
+from raymd.view import events
 
 ENCODING = "float16"
 
@@ -53,14 +54,13 @@ def publish(
             num_bytes += data.nbytes
         exchange.deliver(publication, block=block, data=data)
     emit(
-        {
-            "event": "published",
-            "student": task.student.id,
-            "cycle": cycle,
-            "accuracy": publication.accuracy,
-            "bytes": num_bytes,
-            "seconds": time.perf_counter() - started,
-        }
+        events.published(
+            student=task.student.id,
+            cycle=cycle,
+            accuracy=publication.accuracy,
+            bytes=num_bytes,
+            seconds=time.perf_counter() - started,
+        )
     )
 
 

@@ -10,8 +10,10 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from raymd.data.loader import EpochLoader
-from raymd.distillation.schedule import Epoch, Position, Schedule
+from raymd.distillation.schedule import Epoch, Position
 from raymd.distillation.soft_labels import TeacherRows, decode_block
 from raymd.exchange.folder import Exchange
 from raymd.training.checkpoint import commit_checkpoint, restore, weights_of
@@ -20,6 +22,7 @@ from raymd.training.finish import finish
 from raymd.training.publish import publish
 from raymd.training.step import epoch_record, train_epoch
 from raymd.training.student import Best, Emit, StudentState, StudentTask, Sums, set_lr
+from raymd.view import events
 
 Ending = Literal["reached", "stopped"]
 
@@ -67,10 +70,10 @@ def run_segment(
     loader = task.loader()
     teachers = _Teachers(task, exchange, stopping, emit)
     while True:
-        commit_at_barrier = _epoch_at(schedule, state.position)
-        if commit_at_barrier is not None and _is_barrier(commit_at_barrier, state.position):
+        barrier = schedule.barrier_at(state.position)
+        if barrier is not None:
             commit_checkpoint(task, state)
-            publish(task, state, commit_at_barrier, exchange=exchange, emit=emit)
+            publish(task, state, barrier, exchange=exchange, emit=emit)
         if state.position >= stop or stopping.is_set():
             break
         epoch = schedule.epochs[state.position.epoch]
@@ -78,18 +81,13 @@ def run_segment(
         if stopping.is_set() or not _run_epoch(task, state, epoch, loader, teacher, emit, stopping):
             break
     commit_checkpoint(task, state)
-    if state.position == schedule.end:
+    epoch_index, step = state.position
+    if state.position < stop:
+        emit(events.stopped(student=task.student.id, epoch=epoch_index, step=step))
+    elif state.position == schedule.end:
         finish(task, state)
-        emit({"event": "finished", "student": task.student.id})
+        emit(events.finished(student=task.student.id))
     return SegmentResult("reached" if state.position >= stop else "stopped", state.position)
-
-
-def _epoch_at(schedule: Schedule, position: Position) -> Epoch | None:
-    return schedule.epochs[position.epoch] if position < schedule.end else None
-
-
-def _is_barrier(epoch: Epoch, position: Position) -> bool:
-    return epoch.publishes and position.step == 0
 
 
 def _run_epoch(
@@ -143,18 +141,15 @@ def _evaluate(task: StudentTask, state: StudentState, epoch: Epoch) -> float | N
     return correct / len(labels_N)
 
 
-def _started(task: StudentTask, state: StudentState) -> dict[str, object]:
-    import torch
-
-    return {
-        "event": "started",
-        "student": task.student.id,
-        "epoch": state.position.epoch,
-        "step": state.position.step,
-        "parameters": sum(p.numel() for p in state.model.parameters()),
-        "device": str(task.device),
-        "threads": torch.get_num_threads(),
-    }
+def _started(task: StudentTask, state: StudentState) -> events.StartedEvent:
+    return events.started(
+        student=task.student.id,
+        epoch=state.position.epoch,
+        step=state.position.step,
+        parameters=sum(p.numel() for p in state.model.parameters()),
+        device=str(task.device),
+        threads=torch.get_num_threads(),
+    )
 
 
 class _Teachers:
@@ -190,13 +185,12 @@ class _Teachers:
             return None
         blocks = [decode_block(block)[1] for block in teacher.blocks]
         self.emit(
-            {
-                "event": "taught",
-                "student": task.student.id,
-                "cycle": cycle,
-                "teacher": name,
-                "weights": dict(teacher.weights),
-                "waited_s": time.perf_counter() - started,
-            }
+            events.taught(
+                student=task.student.id,
+                cycle=cycle,
+                teacher=name,
+                weights=dict(teacher.weights),
+                waited_s=time.perf_counter() - started,
+            )
         )
         return TeacherRows(blocks, layout=task.layout)

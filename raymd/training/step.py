@@ -6,7 +6,6 @@ B batch   K classes
 import math
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from raymd.distillation.schedule import Epoch, Position
 from raymd.distillation.soft_labels import TeacherRows
 from raymd.errors import NonFiniteLossError
 from raymd.training.student import StudentState, StudentTask, Sums
+from raymd.view import events
 
 # Reading a loss makes a GPU wait; on a CPU it costs nothing.
 STEPS_BETWEEN_CHECKS = {"cpu": 1}
@@ -46,7 +46,7 @@ def train_step(
     )
     # The mean over the global batch, whatever part of it this worker has (1 with one worker).
     share = len(batch.labels) * task.world_size / batch.global_rows
-    state.scaler.scale(losses.loss * share).backward()
+    torch.autograd.backward(state.scaler.scale(losses.loss * share))
     state.scaler.step(state.optimizer)
     state.scaler.update()
     return _measured(losses, logits_BK, batch)
@@ -133,26 +133,25 @@ def _diverged(task: StudentTask, state: StudentState, step: int) -> str:
 
 def epoch_record(
     task: StudentTask, epoch: Epoch, sums: Sums, *, lr: float, val_accuracy: float | None
-) -> dict[str, Any]:
-    """What an epoch came to; the keys are those of view/events.py."""
+) -> events.EpochEvent:
+    """What an epoch came to."""
     rows = max(1, sums.rows)
     distils = epoch.phase == "distillation"
-    return {
-        "event": "epoch",
-        "student": task.student.id,
-        "epoch": epoch.index,
-        "epochs": task.settings.epochs,
-        "cycle": epoch.cycle,
-        "phase": epoch.phase,
-        "r": epoch.r,
-        "lr": lr,
-        "alpha": epoch.alpha,
-        "beta": epoch.beta,
-        "loss": sums.loss / rows,
-        "task_loss": sums.task_loss / rows,
-        "kd_loss": sums.kd_loss / rows if distils else None,
-        "train_accuracy": sums.correct / rows,
-        "val_accuracy": val_accuracy,
-        "images_per_s": sums.rows / max(sums.seconds, 1e-9),
-        "seconds": sums.seconds,
-    }
+    return events.epoch(
+        student=task.student.id,
+        epoch=epoch.index,
+        epochs=task.settings.epochs,
+        cycle=epoch.cycle,
+        phase=epoch.phase,
+        r=epoch.r,
+        lr=lr,
+        alpha=epoch.alpha,
+        beta=epoch.beta,
+        loss=sums.loss / rows,
+        task_loss=sums.task_loss / rows,
+        kd_loss=sums.kd_loss / rows if distils else None,
+        train_accuracy=sums.correct / rows,
+        val_accuracy=val_accuracy,
+        images_per_s=sums.rows / max(sums.seconds, 1e-9),
+        seconds=sums.seconds,
+    )

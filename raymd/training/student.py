@@ -5,7 +5,7 @@ random is drawn from hashes of (seed, student, position), so a state holds no ge
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +26,7 @@ from raymd.settings import Settings, StudentConfig
 from raymd.storage import Storage
 
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-Emit = Callable[[dict[str, Any]], None]
+Emit = Callable[[Mapping[str, Any]], None]
 
 
 def draw_seed(*parts: int | str) -> int:
@@ -155,7 +155,7 @@ class StudentState:
     accuracy: float = 0.0
     best: Best | None = None
     sums: Sums = field(default_factory=Sums)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[Mapping[str, Any]] = field(default_factory=list)
     publish_id: str = ""
     committed: Position | None = None
     committed_at: float = field(default_factory=time.monotonic)
@@ -174,7 +174,7 @@ def new_model(task: StudentTask) -> nn.Module:
     )
     if task.settings.zero_init_residual:
         zero_init_residual(model)
-    return model.to(task.device, memory_format=torch.channels_last)
+    return model.to(task.device).to(memory_format=torch.channels_last)
 
 
 def new_state(task: StudentTask) -> StudentState:

@@ -1,0 +1,106 @@
+"""Runs in a storage: their names, what each was begun with, and which one to go on with.
+
+A run exists once its run.json is committed: the settings it was begun with and the fingerprint
+of its data. Imports neither torch nor Ray.
+"""
+
+import datetime
+import time
+import uuid
+from typing import Any
+
+from raymd.config import FitConfig, parse_yaml, to_yaml
+from raymd.errors import UserError
+from raymd.result import CONFIG
+from raymd.settings import Settings, differences
+from raymd.storage import Storage
+
+IDENTITY = "run.json"
+
+
+def new_run_name() -> str:
+    """A name that sorts by time: ``20261122-225555-3f2a``."""
+    stamp = datetime.datetime.now(tz=datetime.UTC).astimezone().strftime("%Y%m%d-%H%M%S")
+    return f"{stamp}-{uuid.uuid4().hex[:4]}"
+
+
+def latest_run(base: Storage) -> str:
+    """Name of the run begun last in a storage.
+
+    Raises:
+        UserError: there is none.
+    """
+    begun = [
+        (record["begun"], name)
+        for name in base.list()
+        if (record := base.record(f"{name}/{IDENTITY}")) is not None
+    ]
+    if not begun:
+        raise UserError(
+            f"--resume: no run in {base.uri}; name its folder (--storage), or leave --resume out"
+        )
+    return max(begun)[1]
+
+
+def choose_name(config: FitConfig, base: Storage) -> str:
+    """The run to begin or to go on with.
+
+    Raises:
+        UserError: it exists and ``--resume`` is not given, or the other way round.
+    """
+    name = config.name or (latest_run(base) if config.resume else new_run_name())
+    exists = base.record(f"{name}/{IDENTITY}") is not None
+    if exists and not config.resume:
+        raise UserError(
+            f"run {name!r} exists in {base.uri}; go on with it (--resume) or choose another --name"
+        )
+    if config.resume and not exists:
+        raise UserError(
+            f"--resume: no run {name!r} in {base.uri}; check --name and --storage, or leave "
+            "--resume out"
+        )
+    return name
+
+
+def begin(storage: Storage, *, config: FitConfig, settings: Settings, fingerprint: str) -> None:
+    """Write down what a new run is, so that it exists."""
+    storage.write(CONFIG, to_yaml(config).encode())
+    fields = {"begun": time.time(), "settings": settings.to_dict(), "fingerprint": fingerprint}
+    storage.commit(IDENTITY, fields)
+
+
+def check_same_science(storage: Storage, *, settings: Settings, fingerprint: str) -> None:
+    """Refuse to go on with a run under anything that would change its weights.
+
+    Raises:
+        UserError: naming every field that differs.
+    """
+    record = storage.record(IDENTITY)
+    assert record is not None
+    lines = differences(Settings.from_dict(record["settings"]), settings)
+    if not lines and record["fingerprint"] != fingerprint:
+        lines = ["the images or labels are not those it was begun with (--dataset, --data_dir)"]
+    if lines:
+        raise UserError(
+            f"--resume: {storage.uri} was begun with other settings: {'; '.join(lines)}. Leave "
+            "those flags out, or begin a new run (--name)"
+        )
+
+
+def saved_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """What a resumed run was begun with, under the settings given now.
+
+    Args:
+        settings: As flags and YAML gave them, unread; ``resume`` among them.
+
+    Returns:
+        The run's own config.yaml with those over it; so ``--resume`` alone is enough.
+    """
+    storage = str(settings.get("storage") or FitConfig.storage)
+    base = Storage.at(storage)
+    name = str(settings.get("name") or latest_run(base))
+    try:
+        text = base.sub(name).read(CONFIG).to_pybytes().decode()
+    except (FileNotFoundError, NotADirectoryError):
+        return settings  # there is no such run, and choose_name says so
+    return {**parse_yaml(text), **settings, "name": name, "storage": storage}
