@@ -27,7 +27,7 @@ def test_cifar_budget_is_eight_cycles_of_ten_and_thirty() -> None:
         phases = [epoch.phase for epoch in plan.epochs if epoch.cycle == cycle]
         assert phases == ["independent"] * 10 + ["distillation"] * 30
     assert plan.barriers == tuple(range(10, 320, 40))
-    assert [plan.barrier_of(cycle) for cycle in range(8)] == list(plan.barriers)
+    assert [plan.epochs[barrier].cycle for barrier in plan.barriers] == list(range(8))
 
 
 def test_imagenet_budget_is_eight_cycles_of_five_and_ten() -> None:
@@ -83,9 +83,12 @@ def test_budget_that_ends_inside_a_later_tin_publishes_nothing_more() -> None:
     assert schedule(epochs=51).barriers == (10, 50)
 
 
-def test_barrier_of_a_cycle_that_never_publishes_is_an_error() -> None:
-    with pytest.raises(StopIteration):
-        schedule(epochs=50).barrier_of(1)
+def test_a_barrier_is_the_position_before_a_cycles_first_distillation_step() -> None:
+    plan = schedule(epochs=50)
+    barrier = plan.barrier_at(Position(10))
+    assert barrier == plan.epochs[10]
+    others = [Position(0), Position(9), Position(10, 1), Position(11), plan.end]
+    assert [plan.barrier_at(position) for position in others] == [None] * 5
 
 
 @pytest.mark.parametrize("lr_drop", ["exact", "cycle"])
@@ -131,6 +134,12 @@ def test_independent_equals_md_but_for_the_distillation_epochs() -> None:
 )
 def test_first_drop_inside_distillation_is_named(plan: Schedule, inside: int | None) -> None:
     assert plan.first_drop_inside_distillation() == inside
+
+
+def test_a_drop_at_the_barrier_counts_for_its_teacher_was_made_before_it() -> None:
+    plan = schedule(epochs=100)
+    assert (drops(plan)[0], plan.barriers[1]) == (50, 50)
+    assert plan.first_drop_inside_distillation() == 50
 
 
 def test_independent_method_has_no_drop_inside_distillation() -> None:
