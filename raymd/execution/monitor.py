@@ -34,10 +34,11 @@ class Monitor:
 
     async def take(self, timeout_s: float) -> list[Event]:
         """Events since the last call; waits for one, at most ``timeout_s``."""
-        try:
-            await asyncio.wait_for(self._arrived.wait(), timeout_s)
-        except TimeoutError:
-            return []
+        if not self._events:  # wait_for with no time left would not even look
+            try:
+                await asyncio.wait_for(self._arrived.wait(), timeout_s)
+            except TimeoutError:
+                return []
         self._arrived.clear()
         events, self._events = self._events, []
         return events

@@ -1,0 +1,118 @@
+"""images/s of a student inside raymd against a bare PyTorch loop.
+
+    python -m tests.bench.train_step --arch resnet20 --batch_size 128 --steps 20
+
+Both sides have the same network, batch size, precision, memory format and thread, under the same
+idle Ray. The bare loop steps over one ready tensor; raymd's draws, crops, flips and normalises
+every batch, seeds every step and looks at every loss.
+"""
+
+import argparse
+import logging
+import tempfile
+import time
+from pathlib import Path
+
+import ray
+import torch
+import torch.nn.functional as F
+
+from raymd.data.augment import Augmentation
+from raymd.data.datasets import CIFAR_MEAN, CIFAR_STD, Dataset, Split
+from raymd.data.splits import prepare
+from raymd.settings import Settings, StudentConfig
+from raymd.storage import Storage
+from raymd.training.step import train_epoch
+from raymd.training.student import AUTOCAST_DTYPES, StudentState, StudentTask, Sums, new_state
+from tests.bench.pairs import alternate, report
+
+
+def random_images(rows: int) -> Split:
+    """A split like CIFAR-10's; speed does not look at the pixels."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (rows, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    return Split(pixels.permute(0, 3, 1, 2), torch.randint(0, 10, (rows,), generator=generator))
+
+
+def make_task(args: argparse.Namespace, folder: str) -> StudentTask:
+    """One student that trains alone for an epoch of ``--steps`` steps."""
+    student = StudentConfig(
+        id=args.arch, arch=args.arch, lr=0.1, batch_size=args.batch_size, weight_decay=1e-4
+    )
+    settings = Settings(
+        method="independent", t=3.0, tin=1, td=1, epochs=1, kl_scale="t2", lr_drop="exact",
+        momentum=0.9, precision=args.precision, val_fraction=0.0, seed=0, dataset="random",
+        subset=None, zero_init_residual=False, students=(student,),
+    )  # fmt: skip
+    dataset = Dataset(
+        "random", random_images(args.batch_size * args.steps), random_images(8),
+        tuple("abcdefghij"), CIFAR_MEAN, CIFAR_STD, Augmentation(pad=4, flip=True),
+    )  # fmt: skip
+    data = prepare(dataset, subset=None, val_fraction=0.0, seed=0)
+    return StudentTask(
+        student=student, settings=settings, data=data, storage=Storage.at(folder), run="bench"
+    )
+
+
+def inside_raymd(task: StudentTask, state: StudentState) -> float:
+    """images/s of one epoch of raymd's own loop."""
+    epoch = task.schedule.epochs[0]
+    state.position, state.sums = task.schedule.start, Sums()
+    loader = task.loader()
+    started = time.perf_counter()
+    train_epoch(task, state, epoch, loader, None, after_step=lambda: False)
+    return len(task.data.train) / (time.perf_counter() - started)
+
+
+def bare(task: StudentTask, state: StudentState, steps: int) -> float:
+    """images/s of the plain loop on a ready batch."""
+    batch = next(task.loader().batches(0))
+    images, labels = batch.images, batch.labels
+    model, optimizer = state.model.train(), state.optimizer
+    dtype = AUTOCAST_DTYPES.get(task.settings.precision)
+    started = time.perf_counter()
+    for _ in range(steps):
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+            logits = model(images)
+        F.cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
+    return steps * len(labels) / (time.perf_counter() - started)
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--arch", default="resnet20")
+    parser.add_argument("--batch_size", type=int, default=128)
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"])
+    parser.add_argument("--steps", type=int, default=20, help="steps of each measurement")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            task = make_task(args, folder)
+            sides = {"raymd": new_state(task), "bare loop": new_state(task)}
+            inside_raymd(task, sides["raymd"])
+            bare(task, sides["bare loop"], 3)
+            figures = alternate(
+                {
+                    "raymd": lambda: inside_raymd(task, sides["raymd"]),
+                    "bare loop": lambda: bare(task, sides["bare loop"], args.steps),
+                },
+                pairs=args.pairs,
+            )
+    finally:
+        ray.shutdown()
+    title = f"{args.arch}, batch {args.batch_size}, {args.precision}, 32x32, one CPU thread"
+    report(
+        title, figures, unit="images/s", ratio=("raymd", "bare loop"),
+        settings={k: str(v) for k, v in vars(args).items()}, json_file=args.json,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

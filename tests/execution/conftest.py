@@ -1,0 +1,70 @@
+"""A small Ray for a file of tests, and helpers to find, kill and outwait its processes."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import ray
+
+import psutil  # isort: skip  # ray brings it along, so it is there after ray
+
+from raymd.execution.ray_setup import OWN_RAY, TRAIN_ENVIRONMENT
+
+PATIENCE_S = 120.0  # a loaded machine takes its time; nothing waits longer than it has to
+
+
+@pytest.fixture(scope="module")
+def small_ray() -> Iterator[None]:
+    """A Ray of two CPUs in this process, with the settings that raymd gives its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in TRAIN_ENVIRONMENT.items():
+            patch.setenv(key, value)
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            object_store_memory=200 * 2**20,
+            _system_config=OWN_RAY,
+        )
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def wait_until(condition: Callable[[], Any], what: str, *, timeout_s: float = PATIENCE_S) -> Any:
+    """The condition's value once it is true."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"{timeout_s:.0f} s went by without {what}")
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def title(process: psutil.Process) -> str:
+    """What a Ray process calls itself, such as ``ray::IDLE``; empty once it is gone."""
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""
+
+
+def descendants(pid: int | None = None) -> list[psutil.Process]:
+    """All processes under one, this one by default."""
+    return psutil.Process(pid).children(recursive=True)
+
+
+def titled(word: str, pid: int | None = None) -> list[psutil.Process]:
+    """Processes under one whose title begins with a word."""
+    return [process for process in descendants(pid) if title(process).startswith(word)]

@@ -1,0 +1,269 @@
+"""The aggregator on a real Ray, with students of this process; whoever dies, the bytes stay."""
+
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+
+from raymd.distillation.aggregation import merge_rows
+from raymd.distillation.soft_labels import decode_block
+from raymd.exchange import names
+from raymd.exchange.blocks import committed_blocks
+from raymd.exchange.folder import Teacher
+from raymd.exchange.ledger import Publication
+from raymd.execution.aggregator import start_aggregator
+from raymd.execution.exchange import RayExchange
+from raymd.execution.monitor import start_monitor
+from raymd.storage import Storage
+from tests.exchange.conftest import (
+    BLOCKS,
+    STUDENTS,
+    commit_publication,
+    commit_rows,
+    publication,
+    rows_of,
+    teacher_bytes,
+)
+from tests.execution.conftest import is_alive, titled, wait_until
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("small_ray")]
+
+WEIGHTS = {"a": 0.5, "b": 0.3, "c": 0.2}
+
+
+class Rig:
+    """One run's storage, monitor and aggregator, and students to play."""
+
+    def __init__(self, folder: Path) -> None:
+        self.storage = Storage.at(folder / "run")
+        self.events: list[Any] = []
+        name = f"monitor-{uuid.uuid4().hex[:8]}"
+        self.monitor = start_monitor(name)
+        self.aggregator = start_aggregator(
+            self.storage,
+            attempt=uuid.uuid4().hex[:8],
+            method="md",
+            students=STUDENTS,
+            num_blocks=BLOCKS,
+            monitor=name,
+        )
+
+    def exchange(self, student: str) -> RayExchange:
+        return RayExchange(self.aggregator, student=student, emit=self.events.append)
+
+    def announce(self, student: str) -> Publication:
+        said = publication(student)
+        commit_publication(self.storage, said)
+        self.exchange(student).announce(said)
+        return said
+
+    def publish(self, student: str, *, first: int = 0, stop: int = BLOCKS) -> None:
+        said = self.announce(student)
+        for block in range(first, stop):
+            data = commit_rows(self.storage, said, block)
+            self.exchange(student).deliver(said, block=block, data=data)
+
+    def teacher(self, stop: threading.Event | None = None) -> Teacher | None:
+        return self.exchange("a").teacher(
+            0, "all", num_blocks=BLOCKS, stop=stop or threading.Event()
+        )
+
+    def pid(self) -> int:
+        return ray.get(self.aggregator.__ray_call__.remote(lambda self: os.getpid()))
+
+    def merged(self) -> list[int]:
+        return committed_blocks(self.storage, f"{names.teacher_folder(0)}/all")
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path)
+    yield rig
+    for actor in (rig.aggregator, rig.monitor):
+        ray.kill(actor, no_restart=True)
+
+
+@pytest.fixture
+def in_background() -> Iterator[Any]:
+    with ThreadPoolExecutor(4) as pool:
+        yield pool.submit
+
+
+def check(teacher: Teacher | None, storage: Storage) -> None:
+    """It is Eq. 8 of what the students published, and what storage holds."""
+    assert teacher is not None
+    assert teacher.weights == pytest.approx(WEIGHTS)
+    weights = [teacher.weights[student] for student in STUDENTS]
+    for block, data in enumerate(teacher.blocks):
+        _, rows_NK = decode_block(data)
+        expected_NK = merge_rows([rows_of(student, block) for student in STUDENTS], weights)
+        assert rows_NK.tobytes() == expected_NK.tobytes()
+    assert [bytes(data) for data in teacher.blocks] == teacher_bytes(storage)
+
+
+def result_of(future: "Future[Teacher | None]") -> Teacher | None:
+    return future.result(timeout=120)
+
+
+def test_published_blocks_come_back_as_their_weighted_mean(rig: Rig) -> None:
+    for student in STUDENTS:
+        rig.publish(student)
+    teacher = rig.teacher()
+    check(teacher, rig.storage)
+    complete = names.complete_record(0)
+    wait_until(lambda: rig.storage.record(complete), "the cycle being complete")
+    assert rig.storage.list("soft_labels") == []
+    # a student that begins again reads the same bytes
+    check(rig.teacher(), rig.storage)
+    assert ray.get(rig.aggregator.missing.remote(0)) == ()
+
+
+def test_merging_begins_before_the_last_student_is_done(rig: Rig) -> None:
+    rig.publish("a")
+    rig.publish("c")
+    rig.publish("b", stop=1)
+    wait_until(lambda: rig.merged() == [0], "the one whole block being merged")
+    assert ray.get(rig.aggregator.missing.remote(0)) == ("b",)
+
+
+def test_repeated_and_shuffled_deliveries_change_no_byte(rig: Rig) -> None:
+    for student in ("c", "a", "b", "a"):
+        rig.publish(student, first=1)
+        rig.publish(student, stop=1)
+    check(rig.teacher(), rig.storage)
+
+
+def test_announcing_other_weights_is_refused_to_the_student(rig: Rig) -> None:
+    rig.announce("b")
+    with pytest.raises(ValueError, match="b published cycle 0 from other weights"):
+        rig.exchange("b").announce(publication("b", publish_id="others"))
+
+
+def test_stopped_wait_ends_promptly_and_says_nothing_was_there(rig: Rig, in_background) -> None:
+    rig.publish("a")
+    stop = threading.Event()
+    waiting = in_background(rig.teacher, stop)
+    time.sleep(0.3)
+    assert not waiting.done()
+    stop.set()
+    asked = time.monotonic()
+    assert result_of(waiting) is None
+    assert time.monotonic() - asked < 10
+
+
+def test_killed_aggregator_comes_back_and_serves_who_waits(rig: Rig, in_background) -> None:
+    waiting = in_background(rig.teacher)
+    rig.publish("a")
+    rig.publish("b")
+    rig.publish("c", stop=1)
+    wait_until(lambda: rig.merged() == [0], "the first block being merged")
+    before = rig.pid()
+    os.kill(before, signal.SIGKILL)
+    rig.publish("c", first=1)
+    check(result_of(waiting), rig.storage)
+    assert rig.pid() != before
+
+
+def test_killed_aggregator_merges_what_only_storage_knows(rig: Rig, in_background) -> None:
+    rig.publish("a")
+    rig.publish("b")
+    waiting = in_background(rig.teacher)
+    # committed, but the call that tells of it never comes: the student died with the aggregator
+    said = publication("c")
+    commit_publication(rig.storage, said)
+    for block in range(BLOCKS):
+        commit_rows(rig.storage, said, block)
+    os.kill(rig.pid(), signal.SIGKILL)
+    check(result_of(waiting), rig.storage)
+
+
+@ray.remote(num_cpus=0)
+class Publisher:
+    """A student in a process of its own, which owns what it puts."""
+
+    def publish(self, aggregator: Any, storage: Storage, student: str) -> None:
+        exchange = RayExchange(aggregator, student=student, emit=lambda event: None)
+        said = publication(student)
+        commit_publication(storage, said)
+        exchange.announce(said)
+        for block in range(BLOCKS):
+            exchange.deliver(said, block=block, data=commit_rows(storage, said, block))
+
+
+def test_blocks_lost_with_their_publisher_are_merged_from_storage(rig: Rig) -> None:
+    publisher: Any = Publisher.remote()
+    ray.get(publisher.publish.remote(rig.aggregator, rig.storage, "b"))
+    ray.kill(publisher)
+    rig.publish("a")
+    rig.publish("c")
+    check(rig.teacher(), rig.storage)
+
+
+def test_merge_whose_worker_is_killed_is_done_again(rig: Rig, in_background) -> None:
+    rig.publish("a")
+    rig.publish("b")
+    rig.publish("c", stop=BLOCKS - 1)
+    wait_until(lambda: len(rig.merged()) == BLOCKS - 1, "all blocks but one being merged")
+    # The task goes to a worker that is there already; asleep, it cannot escape the kill.
+    idle = titled("ray::IDLE")
+    assert idle
+    for process in idle:
+        process.suspend()
+    waiting = in_background(rig.teacher)
+    rig.publish("c", first=BLOCKS - 1)
+    time.sleep(1.0)
+    assert not waiting.done()
+    for process in idle:
+        process.kill()
+    check(result_of(waiting), rig.storage)
+
+
+def test_reader_that_lost_its_reference_gets_another(rig: Rig) -> None:
+    for student in STUDENTS:
+        rig.publish(student)
+    expected = rig.teacher()
+    assert expected is not None
+    call = rig.aggregator.teacher_block.remote(0, "all", 1, lost=True)
+    weights, refs = ray.get(call, timeout=120)
+    assert weights == expected.weights
+    assert bytes(ray.get(refs[0])) == bytes(expected.blocks[1])
+
+
+def test_damaged_block_ends_the_run_and_is_named(rig: Rig) -> None:
+    for student in ("a", "b"):
+        rig.publish(student)
+    said = rig.announce("c")
+    commit_rows(rig.storage, said, 0)
+    file = names.block_file(names.published_folder(0, "c"), 0)
+    rig.storage.write(file, np.zeros(3, np.uint8))
+    rig.exchange("c").deliver(said, block=0, data=None)
+    ray.get(rig.monitor.wait_for_stop.remote(), timeout=120)
+    reason = ray.get(rig.monitor.reason.remote("the aggregator"))
+    assert "block-00000.arrow" in reason
+    assert "truncated" in reason
+
+
+def test_aggregator_ends_with_its_driver(rig: Rig) -> None:
+    pid = rig.pid()
+    ray.kill(rig.monitor, no_restart=True)
+    wait_until(lambda: not is_alive(pid), "the aggregator's end", timeout_s=60)
+
+
+def test_restarted_aggregator_that_nobody_calls_ends_with_its_driver(rig: Rig) -> None:
+    before = rig.pid()
+    known = {process.pid for process in titled("ray::Aggregator")}
+    os.kill(before, signal.SIGKILL)
+    after = wait_until(
+        lambda: [p for p in titled("ray::Aggregator") if p.pid not in known], "its restart"
+    )
+    ray.kill(rig.monitor, no_restart=True)
+    wait_until(lambda: not is_alive(after[0].pid), "its end", timeout_s=60)
