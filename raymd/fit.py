@@ -131,7 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         fit(config)
     except RaymdError as error:
-        print(f"raymd: error: {' '.join(str(error).split())}", file=sys.stderr)
+        kind = "" if error.exit_code == INTERRUPTED else "error: "
+        print(f"raymd: {kind}{' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("raymd: interrupted; --resume goes on with the run", file=sys.stderr)

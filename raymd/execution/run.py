@@ -6,6 +6,7 @@ What can be refused is refused before Ray starts, what needs the cluster's numbe
 worker does. Whatever ends the driver, `--resume` goes on from what is committed.
 """
 
+import math
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +42,7 @@ from raymd.view.lines import Lines
 from raymd.view.summary import show_result
 
 POLL_S = 0.5
+STOP_GRACE_S = 120.0  # a student commits after its step; one that does not is left behind
 SLOW_BF16 = (
     "warning: this CPU computes bf16 by emulation, many times slower than fp32 (--precision fp32)"
 )
@@ -88,6 +90,7 @@ def fit(config: FitConfig, *, console: Console | None = None) -> Result:
     finished = _finished(run)
     if finished is not None:
         console.print(f"{run.name} is finished already; its result:")
+        _tidy(run)
         show_result(console, finished)
         return finished
     started = time.perf_counter()
@@ -266,17 +269,19 @@ def _follow(threads: Sequence[StudentThread], monitor: Any, show: Show, console:
     Returns:
         Whether the run was interrupted (once; a second interrupt is raised).
     """
-    interrupted = False
-    while any(thread.is_alive() for thread in threads):
+    interrupted, give_up_at = False, math.inf
+    while any(thread.is_alive() for thread in threads) and time.monotonic() < give_up_at:
         try:
             _show_events(monitor, show)
             if any(t.record is not None and t.record.ending != "reached" for t in threads):
+                give_up_at = min(give_up_at, time.monotonic() + STOP_GRACE_S)
                 ray.get(monitor.stop.remote())
         except KeyboardInterrupt:
             if interrupted:
                 raise
             interrupted = True
             console.print("stopping after the step under way (Ctrl-C again: at once) ...")
+            give_up_at = min(give_up_at, time.monotonic() + STOP_GRACE_S)
             ray.get(monitor.stop.remote())
     _show_events(monitor, show, timeout_s=0.0)
     return interrupted

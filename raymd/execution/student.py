@@ -22,6 +22,7 @@ from raymd.errors import RaymdError
 from raymd.execution.exchange import RayExchange
 from raymd.execution.monitor import FAILURES_AT_ONE_POSITION
 from raymd.execution.shipping import unpack
+from raymd.result import student_folder
 from raymd.settings import Settings, StudentConfig
 from raymd.storage import Storage
 from raymd.training.checkpoint import committed_positions
@@ -78,12 +79,17 @@ class SegmentRecord:
     exit_code: int = 0
 
 
+def newest_position(order: SegmentOrder) -> Position:
+    """Where the order's student stands in storage."""
+    positions = committed_positions(order.storage, student_folder(order.student.id))
+    return positions[-1] if positions else order.start
+
+
 def train_loop(config: dict[str, SegmentOrder]) -> SegmentRecord:
     """Run the order's segment; TorchTrainer calls this in every worker of the student."""
     order = config["order"]
     torch.set_num_threads(order.threads)
-    folder = f"students/{order.student.id}"
-    position = next(reversed(committed_positions(order.storage, folder)), order.start)
+    position = newest_position(order)
     group = get_current_placement_group()
     starts = ray.get(order.monitor.started.remote(order.student.id, tuple(position), group))
     if starts > FAILURES_AT_ONE_POSITION:
@@ -107,7 +113,7 @@ def train_loop(config: dict[str, SegmentOrder]) -> SegmentRecord:
 
 def _report(order: SegmentOrder, error: Exception) -> str:
     """Write the traceback into the run directory; gives back one line that names it."""
-    name = f"students/{order.student.id}/failure.txt"
+    name = f"{student_folder(order.student.id)}/failure.txt"
     order.storage.write(name, traceback.format_exc().encode())
     return f"{type(error).__name__}: {error} (traceback: {order.storage.uri}/{name})"
 

@@ -7,6 +7,7 @@ half-written would block the restart.
 
 import threading
 import uuid
+from collections import Counter
 from typing import Any, cast
 
 import ray
@@ -14,9 +15,10 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.util import remove_placement_group
 
+from raymd.distillation.schedule import Position
 from raymd.execution.monitor import FAILURES_AT_ONE_POSITION
 from raymd.execution.plan import Plan
-from raymd.execution.student import SegmentOrder, SegmentRecord, train_loop
+from raymd.execution.student import SegmentOrder, SegmentRecord, newest_position, train_loop
 
 UNLIMITED = -1
 SCRATCH = ".ray_train"
@@ -38,16 +40,17 @@ class StudentThread(threading.Thread):
 
     def run(self) -> None:
         """The thread's body; never raises, always leaves a record."""
-        failures = 0
+        failures: Counter[Position] = Counter()
         while self.record is None:
             try:
                 self.record = self._attempt()
-            except Exception as error:
-                failures += 1
-                self._release()
-                if failures >= FAILURES_AT_ONE_POSITION:
+            except Exception as error:  # whatever Ray raises, the driver reports it
+                position = newest_position(self.order)
+                failures[position] += 1
+                if failures[position] >= FAILURES_AT_ONE_POSITION:
                     text = f"{self.order.student.id}: {type(error).__name__}: {error}"
-                    self.record = SegmentRecord("failed", self.order.start, text, 1)
+                    self.record = SegmentRecord("failed", position, text, 1)
+                self._release()
 
     def _attempt(self) -> SegmentRecord:
         student = self.order.student.id

@@ -1,4 +1,4 @@
-"""An exchange without students: soft labels made up, as many facts as a test wants, in any order."""
+"""An exchange without students: made-up soft labels, and as many facts as a test wants."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

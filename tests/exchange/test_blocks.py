@@ -122,9 +122,10 @@ def test_merge_is_the_weighted_mean_of_eq_8(storage: Storage) -> None:
     metadata, rows_NK = decode_block(merge(storage, 1))
     expected_NK = sum(WEIGHTS[s] * rows_of(s, 1).astype(np.float64) for s in STUDENTS)
     assert np.abs(rows_NK - expected_NK).max() < 5e-4  # float16 keeps 11 bits
-    assert rows_NK.tobytes() == merge_rows(
-        [rows_of(s, 1) for s in STUDENTS], list(WEIGHTS.values())
-    ).tobytes()
+    assert (
+        rows_NK.tobytes()
+        == merge_rows([rows_of(s, 1) for s in STUDENTS], list(WEIGHTS.values())).tobytes()
+    )
     assert metadata["teacher"] == "all"
     assert metadata["weights"] == WEIGHTS
     assert metadata["first_id"] == 8

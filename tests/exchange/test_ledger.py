@@ -233,9 +233,7 @@ def outcome(facts: list[Fact], method: Method, *, draw: random.Random) -> set[st
             if isinstance(action, CommitRoster):
                 waiting.append(lambda ledger, a=action: ledger.roster_committed(a))
             elif isinstance(action, MergeBlock):
-                waiting.append(
-                    lambda ledger, a=action: ledger.merged(a.cycle, a.teacher, a.block)
-                )
+                waiting.append(lambda ledger, a=action: ledger.merged(a.cycle, a.teacher, a.block))
     texts = [repr(action) for action in ordered]
     assert len(set(texts)) == len(texts), "ordered twice"
     return set(texts)

@@ -1,15 +1,23 @@
 """A small Ray for a file of tests, and helpers to find, kill and outwait its processes."""
 
+import io
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import ray
+import torch
+from rich.console import Console
 
 import psutil  # isort: skip  # ray brings it along, so it is there after ray
 
+from raymd.config import FitConfig
 from raymd.execution.ray_setup import OWN_RAY, TRAIN_ENVIRONMENT
+from raymd.execution.run import open_run
+from raymd.storage import Storage
+from raymd.training.student import StudentTask
+from tests.training.conftest import run_to
 
 PATIENCE_S = 120.0  # a loaded machine takes its time; nothing waits longer than it has to
 
@@ -68,3 +76,25 @@ def descendants(pid: int | None = None) -> list[psutil.Process]:
 def titled(word: str, pid: int | None = None) -> list[psutil.Process]:
     """Processes under one whose title begins with a word."""
     return [process for process in descendants(pid) if title(process).startswith(word)]
+
+
+def fit_without_ray(config: FitConfig) -> Storage:
+    """The same run in this process alone, on one thread; gives back its folder."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        run = open_run(config, Console(file=io.StringIO()))
+        tasks = [
+            StudentTask(
+                student=student,
+                settings=run.settings,
+                data=run.data,
+                storage=run.storage,
+                run=run.name,
+            )
+            for student in run.settings.students
+        ]
+        run_to(tasks)
+        return run.storage
+    finally:
+        torch.set_num_threads(threads)

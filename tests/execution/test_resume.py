@@ -1,0 +1,227 @@
+"""Kills on a real Ray: whoever is killed in a distillation epoch, the run ends bit-identical."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import ray
+from rich.console import Console
+
+import psutil  # isort: skip  # ray brings it along, so it is there after ray
+
+from raymd.config import FitConfig
+from raymd.execution.run import open_run
+from raymd.fit import main
+from raymd.storage import Storage
+from tests.execution.conftest import descendants, fit_without_ray, title, titled, wait_until
+from tests.training.conftest import final_files
+
+# A phase long enough to be hit (a distillation epoch takes some tenths of a second).
+FLAGS = {
+    "students": "resnet8,resnet8",
+    "dataset": "digits",
+    "epochs": "14",
+    "tin": "1",
+    "td": "12",
+    "precision": "fp32",
+    "cpus_per_worker": "0.5",
+    "name": "killed",
+}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = str(tmp_path_factory.mktemp("undisturbed"))
+    return final_files(fit_without_ray(FitConfig.from_mapping({**FLAGS, "storage": folder})))
+
+
+@dataclass
+class Command:
+    """`python -m raymd.fit` in a process of its own, its output in files."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    @property
+    def out(self) -> str:
+        return (self.folder / "out").read_text()
+
+    @property
+    def err(self) -> str:
+        return (self.folder / "err").read_text()
+
+    def wait_for(self, text: str, *, times: int = 1) -> None:
+        """Wait until it has printed a text so many times."""
+
+        def printed() -> bool:
+            assert self.process.poll() is None, f"it ended: {self.out}\n{self.err}"
+            return self.out.count(text) >= times
+
+        wait_until(printed, f"{text!r} in {self.folder / 'out'}", timeout_s=200)
+
+    def end(self) -> int:
+        return self.process.wait(timeout=250)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[list[Command]]:
+    """Commands begun in a test; whatever is left of them is ended with it."""
+    begun: list[Command] = []
+    yield begun
+    for command in begun:
+        if command.process.poll() is None:
+            left = descendants(command.process.pid)
+            command.process.kill()
+            command.process.wait()
+            psutil.wait_procs(left, timeout=60)
+
+
+def start(begun: list[Command], tmp_path: Path, *flags: str) -> Command:
+    folder = tmp_path / f"command-{len(begun)}"
+    folder.mkdir()
+    with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "raymd.fit", "--storage", str(tmp_path / "runs"), *flags],
+            stdout=out,
+            stderr=err,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "120"},
+        )
+    begun.append(Command(process, folder))
+    return begun[-1]
+
+
+def new_run() -> list[str]:
+    return [word for name, value in FLAGS.items() for word in (f"--{name}", value)]
+
+
+def in_first_distillation(storage: Storage) -> bool:
+    return storage.exists("teacher/cycle-000/complete.json") and not storage.exists(
+        "soft_labels/cycle-001"
+    )
+
+
+@pytest.mark.ray
+def test_killed_student_and_killed_aggregator_change_no_bit(
+    undisturbed: dict[str, bytes], command: list[Command], tmp_path: Path
+) -> None:
+    run = start(command, tmp_path, *new_run())
+    storage = Storage.at(tmp_path / "runs" / "killed")
+    run.wait_for("distil")
+    (student, *_) = titled("ray::RayTrainWorker", run.process.pid)
+    (aggregator,) = titled("ray::Aggregator", run.process.pid)
+    assert in_first_distillation(storage)
+    aggregator.kill()
+    student.kill()
+    assert run.end() == 0, run.err
+    assert final_files(storage) == undisturbed
+    assert "restarted" in run.out or "again" in run.out
+
+
+@pytest.mark.ray
+def test_killed_driver_and_resume_change_no_bit(
+    undisturbed: dict[str, bytes], command: list[Command], tmp_path: Path
+) -> None:
+    run = start(command, tmp_path, *new_run())
+    storage = Storage.at(tmp_path / "runs" / "killed")
+    run.wait_for("distil")
+    left = descendants(run.process.pid)
+    assert in_first_distillation(storage)
+    os.kill(run.process.pid, signal.SIGKILL)
+    run.process.wait()
+    _, alive = psutil.wait_procs(left, timeout=60)
+    assert [title(process) for process in alive if title(process)] == []
+    resumed = start(command, tmp_path, "--resume", "--name", "killed")
+    assert resumed.end() == 0, resumed.err
+    assert final_files(storage) == undisturbed
+    # it went on at the barrier, so the epoch before it was not trained again
+    assert " 1/14" not in resumed.out
+    assert " 2/14" in resumed.out
+    assert resumed.err == ""
+
+
+# -- what is refused, before Ray starts -------------------------------------------------------
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> str:
+    """A storage with a run that was begun and never trained."""
+    storage = str(tmp_path / "runs")
+    config = FitConfig.from_mapping({**FLAGS, "storage": storage})
+    open_run(config, Console(file=io.StringIO()))
+    return storage
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Iterator[object]:
+    def refuse(*argv: str) -> str:
+        assert main(list(argv)) == 2
+        assert not ray.is_initialized()
+        err = capsys.readouterr().err
+        assert err.startswith("raymd: error: ")
+        assert err.count("\n") == 1
+        return err
+
+    yield refuse
+    assert [title(p) for p in descendants() if "ray" in title(p)] == []
+
+
+def test_existing_name_without_resume_is_refused(begun: str, refused) -> None:
+    err = refused(*new_run(), "--storage", begun)
+    assert "'killed' exists" in err
+    assert "--resume" in err
+    assert "--name" in err
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "said"),
+    [
+        ("--t", "4", "t: 3.0 in the run, 4.0 asked for (--t)"),
+        ("--seed", "1", "seed: 0 in the run, 1 asked for (--seed)"),
+        ("--epochs", "15", "epochs: 14 in the run, 15 asked for (--epochs)"),
+        ("--method", "fmd", "method: md in the run, fmd asked for (--method)"),
+        ("--lr", "0.5", "resnet8's lr: 0.02 in the run, 0.5 asked for (--lr)"),
+        ("--subset", "99", "subset: None in the run, 99 asked for (--subset)"),
+        ("--students", "resnet8", "students: resnet8,resnet8-2 in the run, resnet8 asked for"),
+    ],
+)
+def test_resume_with_another_science_is_refused_and_names_the_field(
+    flag: str, value: str, said: str, begun: str, refused
+) -> None:
+    assert said in refused("--resume", "--name", "killed", "--storage", begun, flag, value)
+
+
+def test_resume_of_other_data_is_refused(begun: str, refused) -> None:
+    storage = Storage.at(begun)
+    identity = storage.record("killed/run.json")
+    assert identity is not None
+    storage.commit("killed/run.json", {**identity, "fingerprint": "0" * 32})
+    err = refused("--resume", "--storage", begun)
+    assert "--data_dir" in err
+
+
+def test_resume_without_a_run_is_refused(tmp_path: Path, refused) -> None:
+    storage = str(tmp_path / "runs")
+    assert "no run in" in refused("--resume", "--storage", storage, "--students", "resnet8")
+    err = refused("--resume", "--storage", storage, "--students", "resnet8", "--name", "other")
+    assert "no run 'other'" in err
+    assert "--storage" in err
+
+
+def test_storage_that_cannot_be_written_is_refused(tmp_path: Path, refused) -> None:
+    (tmp_path / "file").write_text("no folder")
+    err = refused("--students", "resnet8", "--storage", str(tmp_path / "file" / "runs"))
+    assert "cannot be written" in err
+    assert "--storage DIR" in err
+
+
+def test_unknown_network_is_refused_with_the_nearest(tmp_path: Path, refused) -> None:
+    err = refused("--students", "resnet9", "--storage", str(tmp_path))
+    assert "'resnet9'" in err
+    assert "resnet8" in err
+    assert list(tmp_path.iterdir()) == []
