@@ -223,6 +223,14 @@ def facts_of(cycles: int) -> list[Fact]:
     return facts + facts[::3]
 
 
+def roster_fact(roster: CommitRoster) -> Fact:
+    return lambda ledger: ledger.roster_committed(roster)
+
+
+def merged_fact(order: MergeBlock) -> Fact:
+    return lambda ledger: ledger.merged(order.cycle, order.teacher, order.block)
+
+
 def outcome(facts: list[Fact], method: Method, *, draw: random.Random) -> set[str]:
     """What a ledger orders in all, where actions too are carried out in any order."""
     ledger, waiting, ordered = new_ledger(method), list(facts), []
@@ -231,9 +239,9 @@ def outcome(facts: list[Fact], method: Method, *, draw: random.Random) -> set[st
         for action in fact(ledger):
             ordered.append(action)
             if isinstance(action, CommitRoster):
-                waiting.append(lambda ledger, a=action: ledger.roster_committed(a))
+                waiting.append(roster_fact(action))
             elif isinstance(action, MergeBlock):
-                waiting.append(lambda ledger, a=action: ledger.merged(a.cycle, a.teacher, a.block))
+                waiting.append(merged_fact(action))
     texts = [repr(action) for action in ordered]
     assert len(set(texts)) == len(texts), "ordered twice"
     return set(texts)

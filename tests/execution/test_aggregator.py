@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -92,8 +92,11 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
         ray.kill(actor, no_restart=True)
 
 
+Submit = Callable[..., "Future[Teacher | None]"]
+
+
 @pytest.fixture
-def in_background() -> Iterator[Any]:
+def in_background() -> Iterator[Submit]:
     with ThreadPoolExecutor(4) as pool:
         yield pool.submit
 
@@ -147,7 +150,9 @@ def test_announcing_other_weights_is_refused_to_the_student(rig: Rig) -> None:
         rig.exchange("b").announce(publication("b", publish_id="others"))
 
 
-def test_stopped_wait_ends_promptly_and_says_nothing_was_there(rig: Rig, in_background) -> None:
+def test_stopped_wait_ends_promptly_and_says_nothing_was_there(
+    rig: Rig, in_background: Submit
+) -> None:
     rig.publish("a")
     stop = threading.Event()
     waiting = in_background(rig.teacher, stop)
@@ -159,7 +164,7 @@ def test_stopped_wait_ends_promptly_and_says_nothing_was_there(rig: Rig, in_back
     assert time.monotonic() - asked < 10
 
 
-def test_killed_aggregator_comes_back_and_serves_who_waits(rig: Rig, in_background) -> None:
+def test_killed_aggregator_comes_back_and_serves_who_waits(rig: Rig, in_background: Submit) -> None:
     waiting = in_background(rig.teacher)
     rig.publish("a")
     rig.publish("b")
@@ -172,7 +177,7 @@ def test_killed_aggregator_comes_back_and_serves_who_waits(rig: Rig, in_backgrou
     assert rig.pid() != before
 
 
-def test_killed_aggregator_merges_what_only_storage_knows(rig: Rig, in_background) -> None:
+def test_killed_aggregator_merges_what_only_storage_knows(rig: Rig, in_background: Submit) -> None:
     rig.publish("a")
     rig.publish("b")
     waiting = in_background(rig.teacher)
@@ -185,7 +190,6 @@ def test_killed_aggregator_merges_what_only_storage_knows(rig: Rig, in_backgroun
     check(result_of(waiting), rig.storage)
 
 
-@ray.remote(num_cpus=0)
 class Publisher:
     """A student in a process of its own, which owns what it puts."""
 
@@ -199,7 +203,7 @@ class Publisher:
 
 
 def test_blocks_lost_with_their_publisher_are_merged_from_storage(rig: Rig) -> None:
-    publisher: Any = Publisher.remote()
+    publisher: Any = ray.remote(num_cpus=0)(Publisher).remote()
     ray.get(publisher.publish.remote(rig.aggregator, rig.storage, "b"))
     ray.kill(publisher)
     rig.publish("a")
@@ -207,7 +211,7 @@ def test_blocks_lost_with_their_publisher_are_merged_from_storage(rig: Rig) -> N
     check(rig.teacher(), rig.storage)
 
 
-def test_merge_whose_worker_is_killed_is_done_again(rig: Rig, in_background) -> None:
+def test_merge_whose_worker_is_killed_is_done_again(rig: Rig, in_background: Submit) -> None:
     rig.publish("a")
     rig.publish("b")
     rig.publish("c", stop=BLOCKS - 1)

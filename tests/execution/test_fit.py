@@ -63,7 +63,7 @@ class ProcessCensus(threading.Thread):
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     config = FitConfig(
-        students="resnet8,resnet8",
+        students=("resnet8", "resnet8"),
         subset=300,
         epochs=EPOCHS,
         tin=1,

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import pytest
 
@@ -89,7 +90,7 @@ def test_threads_of_an_earlier_attempt_stay() -> None:
 # -- refusals ---------------------------------------------------------------------------------
 
 
-def refusal(students: int, nodes: list[dict[str, float]], **asked: float) -> str:
+def refusal(students: int, nodes: list[dict[str, float]], **asked: Any) -> str:
     with pytest.raises(UserError) as caught:
         make_plan(ids(students), nodes=nodes, **asked)
     text = str(caught.value)
@@ -138,7 +139,7 @@ def test_worker_larger_than_any_node_is_refused() -> None:
     ],
 )
 def test_following_the_remedy_works(
-    students: int, nodes: list[dict[str, float]], asked: dict[str, float]
+    students: int, nodes: list[dict[str, float]], asked: dict[str, Any]
 ) -> None:
     text = refusal(students, nodes, **asked)
     flags = text.partition("Ask for less (")[2].partition(")")[0].split()
