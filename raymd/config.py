@@ -3,7 +3,7 @@
     flags, YAML, Python -> FitConfig -> resolve(), with the data's size and recipe -> Settings
 
 FitConfig keeps None where the user left the choice to the recipe; settings.py closes what it left
-open, and is imported from here.
+open.
 """
 
 import dataclasses
@@ -20,19 +20,6 @@ from raymd.errors import UserError, unknown_name
 from raymd.fields import about, read
 from raymd.models.names import known_models
 from raymd.recipes import Precision
-from raymd.settings import Settings, StudentConfig, differences, resolve, student_ids
-
-__all__ = [
-    "FitConfig",
-    "Settings",
-    "StudentConfig",
-    "differences",
-    "from_yaml",
-    "parse_yaml",
-    "resolve",
-    "student_ids",
-    "to_yaml",
-]
 
 EXAMPLE = "--students resnet18,resnet50"
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from raymd.distillation.methods import get_method
-from raymd.distillation.schedule import build_schedule
+from raymd.distillation.schedule import Schedule, build_schedule
 from raymd.errors import UserError
 from raymd.recipes import FEW_SAMPLES, Precision, Recipe, default_val_fraction, recipe_for
 
@@ -81,6 +81,12 @@ class Settings:
     subset: int | None
     zero_init_residual: bool
     students: tuple[StudentConfig, ...]
+
+    def schedule(self) -> Schedule:
+        """The run's list of epochs, the same for every student."""
+        return build_schedule(
+            method=self.method, epochs=self.epochs, tin=self.tin, td=self.td, lr_drop=self.lr_drop
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, texts, lists and dictionaries, as JSON takes them."""
@@ -189,13 +195,7 @@ def _by_student(students: Iterable[StudentConfig], name: str) -> str:
 def _schedule_lines(settings: Settings) -> Iterator[str]:
     if not get_method(settings.method).distils:
         return
-    schedule = build_schedule(
-        method=settings.method,
-        epochs=settings.epochs,
-        tin=settings.tin,
-        td=settings.td,
-        lr_drop=settings.lr_drop,
-    )
+    schedule = settings.schedule()
     if not schedule.barriers:
         yield (
             f"epochs {settings.epochs}: all of them independent, as the first distillation phase"

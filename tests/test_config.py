@@ -7,18 +7,11 @@ import pytest
 import yaml
 
 import raymd
-from raymd.config import (
-    FitConfig,
-    Settings,
-    differences,
-    from_yaml,
-    resolve,
-    student_ids,
-    to_yaml,
-)
+from raymd.config import FitConfig, from_yaml, to_yaml
 from raymd.errors import UserError
 from raymd.fields import about_of
 from raymd.recipes import CIFAR, DIGITS, IMAGENET, default_val_fraction, recipe_for
+from raymd.settings import Settings, differences, resolve, student_ids
 
 PAIR = ("resnet8", "resnet20")
 

@@ -12,7 +12,6 @@ leaves, for splits.prepare. Data of your own need one decorated function:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -20,98 +19,12 @@ import numpy as np
 import torch
 
 from raymd.data.augment import Augmentation
+from raymd.data.dataset import CIFAR_AUGMENTATION, CIFAR_MEAN, CIFAR_STD, Dataset, Split
 from raymd.data.names import add_name, check_dataset
 from raymd.errors import DataError, UserError
 
-CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-NO_AUGMENTATION = Augmentation()
-CIFAR_AUGMENTATION = Augmentation(pad=4, flip=True)
-
 NUM_DIGITS_TEST = 360
 DIGITS_MEAN, DIGITS_STD = (0.3052,), (0.3759,)
-
-
-@dataclass(frozen=True)
-class Split:
-    """Images with their labels; row n of one belongs to row n of the other.
-
-    Attributes:
-        images: uint8 [N, C, H, W], of any memory format. ``from_arrays`` keeps the pixels
-            together (channels_last), which the loader takes without a copy.
-        labels: int64 [N].
-    """
-
-    images: torch.Tensor
-    labels: torch.Tensor
-
-    def __post_init__(self) -> None:
-        images, labels = self.images, self.labels
-        if images.dtype != torch.uint8 or images.ndim != 4:
-            got = f"{images.dtype} {list(images.shape)}"
-            raise DataError(f"a split's images are uint8 [N, C, H, W], got {got}")
-        if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-            got = f"{labels.dtype} {list(labels.shape)} beside {len(images)} images"
-            raise DataError(f"a split's labels are int64 [N], got {got}")
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @classmethod
-    def from_arrays(cls, pixels: np.ndarray, labels: np.ndarray) -> "Split":
-        """A split of uint8 [N, H, W, C] or [N, H, W] pixels and integer [N] labels."""
-        if pixels.ndim == 3:
-            pixels = pixels[..., None]
-        images_NHWC = torch.from_numpy(np.ascontiguousarray(pixels))
-        labels_N = torch.from_numpy(np.array(labels, dtype=np.int64))
-        return cls(images_NHWC.permute(0, 3, 1, 2), labels_N)
-
-    def rows(self, ids: torch.Tensor) -> "Split":
-        """The rows of these ids (int64 [n]), in their order, copied."""
-        images_NHWC = self.images.permute(0, 2, 3, 1).index_select(0, ids)
-        return Split(images_NHWC.permute(0, 3, 1, 2), self.labels[ids])
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A data set as loaded, before subset and hold-out.
-
-    Attributes:
-        name: For titles and messages.
-        train, test: Images of one size and the same channels.
-        classes: Name of class k at position k; labels are below its length.
-        mean, std: Of each channel, for pixels scaled to 0..1.
-        augmentation: What training batches undergo; nothing by default.
-
-    Raises:
-        DataError: parts that do not fit together.
-    """
-
-    name: str
-    train: Split
-    test: Split
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    augmentation: Augmentation = NO_AUGMENTATION
-
-    def __post_init__(self) -> None:
-        shapes = {tuple(part.images.shape[1:]) for part in (self.train, self.test)}
-        if len(shapes) > 1:
-            raise DataError(f"{self.name}: train and test images differ in shape: {sorted(shapes)}")
-        channels = next(iter(shapes))[0]
-        if not len(self.mean) == len(self.std) == channels or min(self.std) <= 0:
-            stats = f"mean {self.mean}, std {self.std}"
-            raise DataError(f"{self.name}: {stats}, but {channels} positive values each are needed")
-        for part, split in (("train", self.train), ("test", self.test)):
-            self._check_labels(split.labels, part)
-
-    def _check_labels(self, labels_N: torch.Tensor, part: str) -> None:
-        if not len(labels_N):
-            raise DataError(f"{self.name}: the {part} part has no images")
-        low, high = int(labels_N.min()), int(labels_N.max())
-        if low < 0 or high >= len(self.classes):
-            limit = f"{len(self.classes)} classes allow 0..{len(self.classes) - 1}"
-            raise DataError(f"{self.name}: {part} labels run from {low} to {high}, but {limit}")
 
 
 class Loader(Protocol):

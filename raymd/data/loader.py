@@ -20,7 +20,7 @@ from raymd.data.augment import (
     sample_hash,
     stream_of,
 )
-from raymd.data.datasets import Split
+from raymd.data.dataset import Split
 from raymd.errors import UserError
 
 # Views belong to no student: a soft label of view k is one of the same crop for all of them.

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from raymd.data.augment import Augmentation
-from raymd.data.datasets import CIFAR_AUGMENTATION, CIFAR_MEAN, CIFAR_STD, Dataset, Split
+from raymd.data.dataset import CIFAR_AUGMENTATION, CIFAR_MEAN, CIFAR_STD, Dataset, Split
 from raymd.errors import DataError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -14,7 +14,7 @@ import torch
 import xxhash
 
 from raymd.data.augment import Augmentation
-from raymd.data.datasets import Dataset, Split
+from raymd.data.dataset import Dataset, Split
 from raymd.errors import UserError
 
 HASH_ROWS = 4096

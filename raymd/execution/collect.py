@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load as load_safetensors
 
-from raymd.data.datasets import Split
+from raymd.data.dataset import Split
 from raymd.data.splits import Prepared
 from raymd.distillation.methods import accuracy_weights, get_method
 from raymd.exchange.blocks import read_roster

@@ -23,7 +23,6 @@ from raymd.config import FitConfig
 from raymd.data import load_dataset
 from raymd.data.splits import Prepared, prepare
 from raymd.distillation.methods import get_method
-from raymd.distillation.schedule import build_schedule
 from raymd.distillation.soft_labels import BlockLayout
 from raymd.errors import RaymdError
 from raymd.execution.aggregator import start_aggregator
@@ -238,13 +237,7 @@ def _actors(run: Run) -> Iterator[tuple[Any, Any]]:
 
 def _orders(run: Run, plan: Plan, monitor: Any, aggregator: Any) -> list[SegmentOrder]:
     settings = run.settings
-    schedule = build_schedule(
-        method=settings.method,
-        epochs=settings.epochs,
-        tin=settings.tin,
-        td=settings.td,
-        lr_drop=settings.lr_drop,
-    )
+    schedule = settings.schedule()
     data = ray.put(pack(run.data))
     return [
         SegmentOrder(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from raymd.data.datasets import Split
+from raymd.data.dataset import Split
 from raymd.data.splits import Prepared
 from raymd.distillation.aggregation import as_tensor
 

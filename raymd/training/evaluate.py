@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raymd.data.datasets import Split
+from raymd.data.dataset import Split
 from raymd.data.loader import clean_batches
 from raymd.distillation.losses import soft_labels
 from raymd.training.student import StudentTask

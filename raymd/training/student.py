@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from raymd.data.loader import EpochLoader
 from raymd.data.splits import Prepared
 from raymd.distillation.methods import Method, get_method
-from raymd.distillation.schedule import Epoch, Position, Schedule, build_schedule
+from raymd.distillation.schedule import Epoch, Position, Schedule
 from raymd.distillation.soft_labels import BlockLayout
 from raymd.models import build_model
 from raymd.models.registry import zero_init_residual
@@ -70,10 +70,7 @@ class StudentTask:
     @property
     def schedule(self) -> Schedule:
         """The run's list of epochs."""
-        s = self.settings
-        return build_schedule(
-            method=s.method, epochs=s.epochs, tin=s.tin, td=s.td, lr_drop=s.lr_drop
-        )
+        return self.settings.schedule()
 
     @property
     def method(self) -> Method:

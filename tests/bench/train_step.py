@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from raymd.data.augment import Augmentation
-from raymd.data.datasets import CIFAR_MEAN, CIFAR_STD, Dataset, Split
+from raymd.data.dataset import CIFAR_MEAN, CIFAR_STD, Dataset, Split
 from raymd.data.splits import prepare
 from raymd.settings import Settings, StudentConfig
 from raymd.storage import Storage

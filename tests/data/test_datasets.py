@@ -10,7 +10,7 @@ import torchvision
 
 from raymd.data import datasets, load_dataset, names, register_dataset
 from raymd.data.augment import Augmentation
-from raymd.data.datasets import Dataset, Split
+from raymd.data.dataset import Dataset, Split
 from raymd.errors import DataError, UserError
 
 

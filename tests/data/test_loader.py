@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from raymd.data.augment import Augmentation, augment, normalise, sample_hash
-from raymd.data.datasets import Split
+from raymd.data.dataset import Split
 from raymd.data.loader import (
     EpochLoader,
     clean_batches,

@@ -13,7 +13,7 @@ from PIL import Image
 
 from raymd.data import load_dataset
 from raymd.data.augment import Augmentation
-from raymd.data.datasets import CIFAR_MEAN
+from raymd.data.dataset import CIFAR_MEAN
 from raymd.data.parquet import CHUNK_ROWS, IMAGENET_STD, augmentation_for
 from raymd.errors import DataError
 

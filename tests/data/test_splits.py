@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from raymd.data.augment import Augmentation
-from raymd.data.datasets import Dataset, Split
+from raymd.data.dataset import Dataset, Split
 from raymd.data.splits import holdout_ids, prepare, stratified_ids, subset_ids
 from raymd.errors import UserError
 

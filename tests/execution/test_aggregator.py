@@ -35,17 +35,17 @@ from tests.exchange.conftest import (
 )
 from tests.execution.conftest import is_alive, titled, wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("small_ray")]
+pytestmark = pytest.mark.ray
 
 WEIGHTS = {"a": 0.5, "b": 0.3, "c": 0.2}
 
 
 class Rig:
-    """One run's storage, monitor and aggregator, and students to play."""
+    """One run's storage, monitor and aggregator, and students to play. Each test has a cycle."""
 
     def __init__(self, folder: Path) -> None:
         self.storage = Storage.at(folder / "run")
-        self.events: list[Any] = []
+        self.cycle = -1
         name = f"monitor-{uuid.uuid4().hex[:8]}"
         self.monitor = start_monitor(name)
         self.aggregator = start_aggregator(
@@ -58,10 +58,10 @@ class Rig:
         )
 
     def exchange(self, student: str) -> RayExchange:
-        return RayExchange(self.aggregator, student=student, emit=self.events.append)
+        return RayExchange(self.aggregator, student=student, emit=lambda event: None)
 
     def announce(self, student: str) -> Publication:
-        said = publication(student)
+        said = publication(student, cycle=self.cycle)
         commit_publication(self.storage, said)
         self.exchange(student).announce(said)
         return said
@@ -74,20 +74,50 @@ class Rig:
 
     def teacher(self, stop: threading.Event | None = None) -> Teacher | None:
         return self.exchange("a").teacher(
-            0, "all", num_blocks=BLOCKS, stop=stop or threading.Event()
+            self.cycle, "all", num_blocks=BLOCKS, stop=stop or threading.Event()
         )
 
     def pid(self) -> int:
         return ray.get(self.aggregator.__ray_call__.remote(lambda self: os.getpid()))
 
     def merged(self) -> list[int]:
-        return committed_blocks(self.storage, f"{names.teacher_folder(0)}/all")
+        return committed_blocks(self.storage, f"{names.teacher_folder(self.cycle)}/all")
+
+    def check(self, teacher: Teacher | None) -> None:
+        """It is Eq. 8 of what the students published, and what storage holds."""
+        assert teacher is not None
+        assert teacher.weights == pytest.approx(WEIGHTS)
+        weights = [teacher.weights[student] for student in STUDENTS]
+        for block, data in enumerate(teacher.blocks):
+            _, rows_NK = decode_block(data)
+            rows = [rows_of(student, block, cycle=self.cycle) for student in STUDENTS]
+            assert rows_NK.tobytes() == merge_rows(rows, weights).tobytes()
+        committed = teacher_bytes(self.storage, self.cycle)
+        assert [bytes(data) for data in teacher.blocks] == committed
+
+
+@pytest.fixture(scope="module")
+def one_rig(small_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    # starting one takes seconds, so the tests share it, each with a cycle of its own
+    rig = Rig(tmp_path_factory.mktemp("rig"))
+    yield rig
+    end(rig)
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
+def rig(one_rig: Rig) -> Rig:
+    one_rig.cycle += 1
+    return one_rig
+
+
+@pytest.fixture
+def own_rig(small_ray: None, tmp_path: Path) -> Iterator[Rig]:
     rig = Rig(tmp_path)
     yield rig
+    end(rig)
+
+
+def end(rig: Rig) -> None:
     for actor in (rig.aggregator, rig.monitor):
         ray.kill(actor, no_restart=True)
 
@@ -101,18 +131,6 @@ def in_background() -> Iterator[Submit]:
         yield pool.submit
 
 
-def check(teacher: Teacher | None, storage: Storage) -> None:
-    """It is Eq. 8 of what the students published, and what storage holds."""
-    assert teacher is not None
-    assert teacher.weights == pytest.approx(WEIGHTS)
-    weights = [teacher.weights[student] for student in STUDENTS]
-    for block, data in enumerate(teacher.blocks):
-        _, rows_NK = decode_block(data)
-        expected_NK = merge_rows([rows_of(student, block) for student in STUDENTS], weights)
-        assert rows_NK.tobytes() == expected_NK.tobytes()
-    assert [bytes(data) for data in teacher.blocks] == teacher_bytes(storage)
-
-
 def result_of(future: "Future[Teacher | None]") -> Teacher | None:
     return future.result(timeout=120)
 
@@ -121,12 +139,13 @@ def test_published_blocks_come_back_as_their_weighted_mean(rig: Rig) -> None:
     for student in STUDENTS:
         rig.publish(student)
     teacher = rig.teacher()
-    check(teacher, rig.storage)
-    wait_until(lambda: not rig.storage.list("soft_labels"), "the raw blocks being dropped")
-    assert rig.storage.record(names.complete_record(0)) is not None
+    rig.check(teacher)
+    raw = f"soft_labels/{names.cycle_folder(rig.cycle)}"
+    wait_until(lambda: not rig.storage.exists(raw), "the raw blocks being dropped")
+    assert rig.storage.record(names.complete_record(rig.cycle)) is not None
     # a student that begins again reads the same bytes
-    check(rig.teacher(), rig.storage)
-    assert ray.get(rig.aggregator.missing.remote(0)) == ()
+    rig.check(rig.teacher())
+    assert ray.get(rig.aggregator.missing.remote(rig.cycle)) == ()
 
 
 def test_merging_begins_before_the_last_student_is_done(rig: Rig) -> None:
@@ -134,20 +153,20 @@ def test_merging_begins_before_the_last_student_is_done(rig: Rig) -> None:
     rig.publish("c")
     rig.publish("b", stop=1)
     wait_until(lambda: rig.merged() == [0], "the one whole block being merged")
-    assert ray.get(rig.aggregator.missing.remote(0)) == ("b",)
+    assert ray.get(rig.aggregator.missing.remote(rig.cycle)) == ("b",)
 
 
 def test_repeated_and_shuffled_deliveries_change_no_byte(rig: Rig) -> None:
     for student in ("c", "a", "b", "a"):
         rig.publish(student, first=1)
         rig.publish(student, stop=1)
-    check(rig.teacher(), rig.storage)
+    rig.check(rig.teacher())
 
 
 def test_announcing_other_weights_is_refused_to_the_student(rig: Rig) -> None:
     rig.announce("b")
-    with pytest.raises(ValueError, match="b published cycle 0 from other weights"):
-        rig.exchange("b").announce(publication("b", publish_id="others"))
+    with pytest.raises(ValueError, match=f"b published cycle {rig.cycle} from other weights"):
+        rig.exchange("b").announce(publication("b", cycle=rig.cycle, publish_id="others"))
 
 
 def test_stopped_wait_ends_promptly_and_says_nothing_was_there(
@@ -173,7 +192,7 @@ def test_killed_aggregator_comes_back_and_serves_who_waits(rig: Rig, in_backgrou
     before = rig.pid()
     os.kill(before, signal.SIGKILL)
     rig.publish("c", first=1)
-    check(result_of(waiting), rig.storage)
+    rig.check(result_of(waiting))
     assert rig.pid() != before
 
 
@@ -182,20 +201,19 @@ def test_killed_aggregator_merges_what_only_storage_knows(rig: Rig, in_backgroun
     rig.publish("b")
     waiting = in_background(rig.teacher)
     # committed, but the call that tells of it never comes: the student died with the aggregator
-    said = publication("c")
+    said = publication("c", cycle=rig.cycle)
     commit_publication(rig.storage, said)
     for block in range(BLOCKS):
         commit_rows(rig.storage, said, block)
     os.kill(rig.pid(), signal.SIGKILL)
-    check(result_of(waiting), rig.storage)
+    rig.check(result_of(waiting))
 
 
 class Publisher:
     """A student in a process of its own, which owns what it puts."""
 
-    def publish(self, aggregator: Any, storage: Storage, student: str) -> None:
-        exchange = RayExchange(aggregator, student=student, emit=lambda event: None)
-        said = publication(student)
+    def publish(self, aggregator: Any, storage: Storage, said: Publication) -> None:
+        exchange = RayExchange(aggregator, student=said.student, emit=lambda event: None)
         commit_publication(storage, said)
         exchange.announce(said)
         for block in range(BLOCKS):
@@ -203,12 +221,13 @@ class Publisher:
 
 
 def test_blocks_lost_with_their_publisher_are_merged_from_storage(rig: Rig) -> None:
+    said = publication("b", cycle=rig.cycle)
     publisher: Any = ray.remote(num_cpus=0)(Publisher).remote()
-    ray.get(publisher.publish.remote(rig.aggregator, rig.storage, "b"))
+    ray.get(publisher.publish.remote(rig.aggregator, rig.storage, said))
     ray.kill(publisher)
     rig.publish("a")
     rig.publish("c")
-    check(rig.teacher(), rig.storage)
+    rig.check(rig.teacher())
 
 
 def test_merge_whose_worker_is_killed_is_done_again(rig: Rig, in_background: Submit) -> None:
@@ -227,7 +246,7 @@ def test_merge_whose_worker_is_killed_is_done_again(rig: Rig, in_background: Sub
     assert not waiting.done()
     for process in idle:
         process.kill()
-    check(result_of(waiting), rig.storage)
+    rig.check(result_of(waiting))
 
 
 def test_reader_that_lost_its_reference_gets_another(rig: Rig) -> None:
@@ -235,7 +254,7 @@ def test_reader_that_lost_its_reference_gets_another(rig: Rig) -> None:
         rig.publish(student)
     expected = rig.teacher()
     assert expected is not None
-    call = rig.aggregator.teacher_block.remote(0, "all", 1, lost=True)
+    call = rig.aggregator.teacher_block.remote(rig.cycle, "all", 1, lost=True)
     weights, refs = ray.get(call, timeout=120)
     assert weights == expected.weights
     assert bytes(ray.get(refs[0])) == bytes(expected.blocks[1])
@@ -246,7 +265,7 @@ def test_damaged_block_ends_the_run_and_is_named(rig: Rig) -> None:
         rig.publish(student)
     said = rig.announce("c")
     commit_rows(rig.storage, said, 0)
-    file = names.block_file(names.published_folder(0, "c"), 0)
+    file = names.block_file(names.published_folder(rig.cycle, "c"), 0)
     rig.storage.write(file, np.zeros(3, np.uint8))
     rig.exchange("c").deliver(said, block=0, data=None)
     ray.get(rig.monitor.wait_for_stop.remote(), timeout=120)
@@ -255,18 +274,18 @@ def test_damaged_block_ends_the_run_and_is_named(rig: Rig) -> None:
     assert "truncated" in reason
 
 
-def test_aggregator_ends_with_its_driver(rig: Rig) -> None:
-    pid = rig.pid()
-    ray.kill(rig.monitor, no_restart=True)
+def test_aggregator_ends_with_its_driver(own_rig: Rig) -> None:
+    pid = own_rig.pid()
+    ray.kill(own_rig.monitor, no_restart=True)
     wait_until(lambda: not is_alive(pid), "the aggregator's end", timeout_s=60)
 
 
-def test_restarted_aggregator_that_nobody_calls_ends_with_its_driver(rig: Rig) -> None:
-    before = rig.pid()
+def test_restarted_aggregator_that_nobody_calls_ends_with_its_driver(own_rig: Rig) -> None:
+    before = own_rig.pid()
     known = {process.pid for process in titled("ray::Aggregator")}
     os.kill(before, signal.SIGKILL)
     after = wait_until(
         lambda: [p for p in titled("ray::Aggregator") if p.pid not in known], "its restart"
     )
-    ray.kill(rig.monitor, no_restart=True)
+    ray.kill(own_rig.monitor, no_restart=True)
     wait_until(lambda: not is_alive(after[0].pid), "its end", timeout_s=60)

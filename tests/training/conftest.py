@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from raymd.data.augment import Augmentation
-from raymd.data.datasets import Dataset, Split
+from raymd.data.dataset import Dataset, Split
 from raymd.data.splits import Prepared, prepare
 from raymd.distillation.methods import get_method
 from raymd.distillation.schedule import Position

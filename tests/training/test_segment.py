@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load as load_safetensors
 
-from raymd.data.datasets import Dataset
+from raymd.data.dataset import Dataset
 from raymd.distillation.losses import soft_labels
 from raymd.distillation.schedule import Position
 from raymd.distillation.soft_labels import decode_block
