@@ -8,6 +8,7 @@ restart begins with ``recover``. It imports no torch and takes no CPU of the clu
 import asyncio
 import hashlib
 import logging
+import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -91,13 +92,14 @@ class Aggregator:
         self._merging = asyncio.Semaphore(MERGES_IN_FLIGHT)
         self._running: set[asyncio.Task[None]] = set()
         self._begun = False
+        # A thread, for nobody may call this life, and only a call starts the event loop.
+        threading.Thread(target=_end_with_driver, args=(self.monitor,), daemon=True).start()
 
     async def begin(self) -> None:
         """Take up what storage holds; called once in each life, by whoever calls first."""
         if self._begun:
             return
         self._begun = True
-        self._spawn(self._end_with_driver())
         _warm_up.remote()
         self._order(recover(self.storage, self.ledger))
 
@@ -203,14 +205,13 @@ class Aggregator:
         self._raw = {key: ref for key, ref in self._raw.items() if key[0] > cycle}
         self._teachers = {key: ref for key, ref in self._teachers.items() if key[0] >= cycle}
 
-    # -- the end ----------------------------------------------------------------------
 
-    async def _end_with_driver(self) -> None:
-        """Wait on the driver's actor, which never answers; when it dies, end."""
-        try:
-            await self.monitor.wait_for_ever.remote()
-        except RayActorError:
-            ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
+def _end_with_driver(monitor: Any) -> None:
+    """Wait on the driver's actor, which never answers; when it dies, end this process's actor."""
+    try:
+        ray.get(monitor.wait_for_ever.remote())
+    except RayActorError:
+        ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
 
 def aggregator_prefix(storage: Storage) -> str:

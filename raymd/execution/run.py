@@ -41,6 +41,7 @@ from raymd.view.lines import Lines
 from raymd.view.summary import show_result
 
 POLL_S = 0.5
+LOG_COLUMNS = 120
 STOP_GRACE_S = 120.0  # a student commits after its step; one that does not is left behind
 SLOW_BF16 = (
     "warning: this CPU computes bf16 by emulation, many times slower than fp32 (--precision fp32)"
@@ -84,7 +85,7 @@ def fit(config: FitConfig, *, console: Console | None = None) -> Result:
         RaymdError: a student failed; what was committed is kept.
         KeyboardInterrupt: interrupted twice.
     """
-    console = console or Console(highlight=False)
+    console = console or new_console()
     run = open_run(config, console)
     finished = _finished(run)
     if finished is not None:
@@ -103,6 +104,12 @@ def fit(config: FitConfig, *, console: Console | None = None) -> Result:
     _tidy(run)
     show_result(console, result)
     return result
+
+
+def new_console() -> Console:
+    """The terminal, or 120 columns of a log."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=LOG_COLUMNS)
 
 
 # -- before Ray ---------------------------------------------------------------------------
@@ -233,6 +240,7 @@ def _actors(run: Run) -> Iterator[tuple[Any, Any]]:
     finally:
         ray.kill(aggregator, no_restart=True)
         ray.kill(monitor, no_restart=True)
+        run.storage.delete(SCRATCH)
 
 
 def _orders(run: Run, plan: Plan, monitor: Any, aggregator: Any) -> list[SegmentOrder]:
@@ -290,7 +298,6 @@ def _show_events(monitor: Any, show: Show, *, timeout_s: float = POLL_S) -> None
 
 def _tidy(run: Run) -> None:
     """Remove what only an unfinished run needs."""
-    run.storage.delete(SCRATCH)
     run.storage.delete("soft_labels")
     for student in run.settings.students:
         run.storage.delete(checkpoints_folder(student.id))

@@ -4,7 +4,8 @@ Enters: events, in the order they arrive. Leaves: lines on a rich Console, for a
 
     resnet18  epoch  7/24  cycle 2 distil 3/4   task 0.412  kd 0.133  held-out 95.1 %  ...
 
-A line never wraps: where the console is too narrow, the least important columns are left out.
+A line never wraps: where the console is too narrow, columns move together, then shorten, then the
+least important ones are left out.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,19 +21,26 @@ from raymd.view.time_left import TimeLeft
 __all__ = ["Lines", "result_table", "show_result"]
 
 GAP = "  "
+NUMBERS = 6  # columns of a higher rank hold words that a reader can do without
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
 
 class _Cell(NamedTuple):
     """A column's text, padded, and the space after it.
 
-    Of columns that do not fit the one with the highest rank is left out.
+    Of columns that do not fit the one with the highest rank is left out; ``short`` is what it says
+    in a narrow console.
     """
 
     text: str
     rank: int
     gap: str = GAP
     style: str = ""
+    short: str | None = None
+
+    def narrow(self) -> "_Cell":
+        """The cell with no more space than it needs."""
+        return self._replace(text=self.short or self.text, gap=" ")
 
     @property
     def width(self) -> int:
@@ -122,18 +130,19 @@ class Lines:
         kd = "" if event["kd_loss"] is None else f"kd {loss(event['kd_loss'])}"
         val = event["val_accuracy"]
         # without a held-out slice the running training accuracy is what weighs a student
+        speed, left = f"{event['images_per_s']:,.0f}", self._left()
         name, accuracy = ("training", event["train_accuracy"]) if val is None else ("held-out", val)
         return [
             _Cell(self._id(event["student"]), 0, style=self._colours.get(event["student"], "")),
             _Cell("epoch", 8, " "),
             _Cell(self._place(event["epoch"]), 1),
-            _Cell(f"cycle {event['cycle'] + 1}".ljust(7), 6, " "),
+            _Cell(f"cycle {event['cycle'] + 1}".ljust(7), 7, " "),
             _Cell(self._phase(event), 5),
             _Cell(f"task {loss(event['task_loss'])}".ljust(10), 3, " " if self._distils else GAP),
             *([_Cell(kd.ljust(8), 4)] if self._distils else []),
             _Cell(f"{name} {percent(accuracy)}", 0, style="bold"),
-            _Cell(f"{event['images_per_s']:,.0f} img/s".rjust(12), 7, style="dim"),
-            _Cell(self._left().ljust(10), 2, style="dim"),
+            _Cell(f"{speed} img/s".rjust(12), 6, style="dim", short=f"{speed}/s".rjust(7)),
+            _Cell(left.ljust(10), 2, style="dim", short=left),
         ]
 
     def _id(self, student: str) -> str:
@@ -155,8 +164,17 @@ class Lines:
         return f"{duration(seconds)} left" if seconds else ""
 
     def _fitting(self, cells: list[_Cell]) -> list[_Cell]:
-        room = self.console.width + len(GAP)  # the last column's gap is not printed
-        while sum(cell.width for cell in cells) > room and any(cell.rank for cell in cells):
+        room = self.console.width + 1  # the last column's gap is not printed
+
+        def too_wide() -> bool:
+            return sum(cell.width for cell in cells) > room
+
+        words = [cell for cell in cells if cell.rank > NUMBERS]
+        while too_wide() and words:
+            cells.remove(words.pop(0))
+        if too_wide():
+            cells = [cell.narrow() for cell in cells]
+        while too_wide() and any(cell.rank for cell in cells):
             cells.remove(max(cells, key=lambda cell: cell.rank))
         return cells
 

@@ -35,9 +35,16 @@ def test_epoch_in_a_wide_console_tells_everything():
     )
 
 
-def test_epoch_in_80_columns_keeps_what_matters_most():
+def test_epoch_in_80_columns_moves_together():
     (line,) = lines_of([epoch(index=10)], students=["resnet18"], width=80)
-    assert line == ("resnet18  11/24  distil 3/4  task 0.412 kd 0.133  held-out 95.1 %  52 s left")
+    assert line == (
+        "resnet18 11/24 distil 3/4 task 0.412 kd 0.133 held-out 95.1 % 1,034/s 52 s left"
+    )
+
+
+def test_epoch_in_70_columns_keeps_what_matters_most():
+    (line,) = lines_of([epoch(index=10)], students=["resnet18"], width=70)
+    assert line == "resnet18 11/24 task 0.412 kd 0.133 held-out 95.1 % 52 s left"
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
