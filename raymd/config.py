@@ -19,7 +19,7 @@ from raymd.distillation.methods import METHODS, get_method
 from raymd.errors import UserError, unknown_name
 from raymd.fields import about, read
 from raymd.models.names import known_models
-from raymd.recipes import Precision
+from raymd.recipes import LrDrop, Precision
 
 EXAMPLE = "--students resnet18,resnet50"
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -73,8 +73,8 @@ class FitConfig:
     lr: float | None = field(
         default=None, metadata=about("learning rate of every student at the start", above=0)
     )
-    lr_drop: Literal["exact", "cycle"] = field(
-        default="exact",
+    lr_drop: LrDrop | None = field(
+        default=None,
         metadata=about(
             "the learning rate drops tenfold at 50 % and 75 % of all epochs, or each time at the"
             " next cycle's beginning"

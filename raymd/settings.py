@@ -62,7 +62,6 @@ class Settings:
 
     Attributes are FitConfig's of the same name with the recipe's values filled in, and
         subset: None means all training images.
-        zero_init_residual: Whether residual blocks begin as the identity (the recipe's).
         students: One entry each, in the order asked for.
     """
 
@@ -79,7 +78,6 @@ class Settings:
     seed: int
     dataset: str
     subset: int | None
-    zero_init_residual: bool
     students: tuple[StudentConfig, ...]
 
     def schedule(self) -> Schedule:
@@ -137,14 +135,13 @@ def resolve(config: "FitConfig", *, num_train: int, image_size: int) -> tuple[Se
         td=_either(config.td, recipe.td),
         epochs=_either(config.epochs, recipe.epochs),
         kl_scale=config.kl_scale,
-        lr_drop=config.lr_drop,
+        lr_drop=_either(config.lr_drop, recipe.lr_drop),
         momentum=config.momentum,
         precision=_either(config.precision, recipe.precision),
         val_fraction=_either(config.val_fraction, default_val_fraction(num_samples)),
         seed=config.seed,
         dataset=config.dataset,
         subset=config.subset,
-        zero_init_residual=recipe.zero_init_residual,
         students=_students(config, recipe),
     )
     lines = [*_recipe_lines(config, settings, recipe), *_schedule_lines(settings)]
@@ -174,7 +171,7 @@ def _recipe_lines(config: "FitConfig", settings: Settings, recipe: Recipe) -> It
     """One line with all that the recipe chose, so that what has no flag on it is seen too."""
     chosen = [
         f"{name} {getattr(settings, name)}"
-        for name in ("epochs", "tin", "td", "precision")
+        for name in ("epochs", "tin", "td", "lr_drop", "precision")
         if getattr(config, name) is None
     ] + [
         f"{name} {_by_student(settings.students, name)}"
@@ -225,14 +222,12 @@ def differences(run: Settings, asked: Settings) -> list[str]:
     lines = [
         _difference(entry.name, getattr(run, entry.name), getattr(asked, entry.name))
         for entry in dataclasses.fields(Settings)
-        if entry.name not in ("students", "zero_init_residual", "dataset")
+        if entry.name not in ("students", "dataset")
         and getattr(run, entry.name) != getattr(asked, entry.name)
     ]
     # Where a data set lies may change; what it holds is compared by its fingerprint.
     if run.dataset.partition(":")[0] != asked.dataset.partition(":")[0]:
         lines.append(_difference("dataset", run.dataset, asked.dataset))
-    if run.zero_init_residual != asked.zero_init_residual:
-        lines.append("zero_init_residual: the recipe has changed (another data set or version)")
     return lines + _student_differences(run, asked)
 
 

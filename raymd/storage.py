@@ -6,6 +6,7 @@ synced and renamed; on an object store a put is atomic, and the record comes aft
 So a reader that finds a record finds whole files, or learns which one was damaged since.
 """
 
+import errno
 import json
 import os
 import uuid
@@ -22,6 +23,7 @@ import xxhash
 from raymd.errors import StorageError, UserError
 
 FILES = "files"
+DELETE_ATTEMPTS = 10
 
 
 def checksum(data: Any) -> str:
@@ -143,14 +145,21 @@ class Storage:
     def delete(self, name: str) -> None:
         """Remove a file or a whole folder; nothing happens if it is not there."""
         filesystem, path = self._filesystem[0], self._path(name)
-        kind = filesystem.get_file_info(path).type
-        try:
-            if kind == pafs.FileType.Directory:
-                filesystem.delete_dir(path)
-            elif kind == pafs.FileType.File:
-                filesystem.delete_file(path)
-        except FileNotFoundError:
-            return  # somebody else removed it in between, which is what was asked for
+        for attempt in range(1, DELETE_ATTEMPTS + 1):
+            kind = filesystem.get_file_info(path).type
+            try:
+                if kind == pafs.FileType.NotFound:
+                    return
+                if kind == pafs.FileType.Directory:
+                    filesystem.delete_dir(path)
+                else:
+                    filesystem.delete_file(path)
+            except FileNotFoundError:
+                continue  # somebody else removed it in between; there may be more inside
+            except OSError as error:
+                # Somebody wrote into it in between: a student that publishes again, say.
+                if error.errno != errno.ENOTEMPTY or attempt == DELETE_ATTEMPTS:
+                    raise
 
     # -- committed files --------------------------------------------------------------
 

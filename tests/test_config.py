@@ -8,6 +8,7 @@ import yaml
 
 import raymd
 from raymd.config import FitConfig, from_yaml, to_yaml
+from raymd.distillation.schedule import build_schedule
 from raymd.errors import UserError
 from raymd.fields import about_of
 from raymd.recipes import CIFAR, DIGITS, IMAGENET, default_val_fraction, recipe_for
@@ -188,7 +189,11 @@ def test_networks_without_batchnorm_start_lower_on_imagenet_alone():
 
 def test_every_recipe_drops_its_learning_rate_between_cycles():
     for recipe in (DIGITS, CIFAR, IMAGENET):
-        assert recipe.epochs % (4 * (recipe.tin + recipe.td)) == 0
+        schedule = build_schedule(
+            method="md", epochs=recipe.epochs, tin=recipe.tin, td=recipe.td, lr_drop=recipe.lr_drop
+        )
+        assert min(epoch.lr_factor for epoch in schedule.epochs) < 1
+        assert schedule.first_drop_inside_distillation() is None
 
 
 def test_val_fraction_depends_on_training_images_after_subset():
@@ -202,8 +207,7 @@ def test_val_fraction_depends_on_training_images_after_subset():
 def test_resolve_leaves_nothing_open():
     settings = settings_of(dataset="digits", image_size=8, num_train=1437)
     assert (settings.epochs, settings.tin, settings.td) == (DIGITS.epochs, DIGITS.tin, DIGITS.td)
-    assert settings.precision == "bf16"
-    assert settings.zero_init_residual
+    assert (settings.precision, settings.lr_drop) == ("fp32", "cycle")
     assert [s.lr for s in settings.students] == [DIGITS.lr, DIGITS.lr]
     left_open = [k for k, v in settings.to_dict().items() if v is None]
     assert left_open == ["subset"]
@@ -266,8 +270,8 @@ def test_differences_name_field_values_and_flag():
     assert differences(run, settings_of()) == []
     assert differences(run, settings_of(t=4)) == ["t: 3.0 in the run, 4.0 asked for (--t)"]
     assert differences(run, settings_of(lr=0.5)) == [
-        "resnet8's lr: 0.02 in the run, 0.5 asked for (--lr)",
-        "resnet20's lr: 0.02 in the run, 0.5 asked for (--lr)",
+        "resnet8's lr: 0.005 in the run, 0.5 asked for (--lr)",
+        "resnet20's lr: 0.005 in the run, 0.5 asked for (--lr)",
     ]
     assert differences(run, settings_of(students="resnet8")) == [
         "students: resnet8,resnet20 in the run, resnet8 asked for (--students)"

@@ -191,6 +191,39 @@ def test_reading_a_file_that_never_was_says_so(storage: Storage) -> None:
 # -- deleting -------------------------------------------------------------------------
 
 
+class WrittenInto:
+    """A filesystem whose folders are written into by somebody while they are first removed."""
+
+    def __init__(self, real: pafs.FileSystem, *, times: int) -> None:
+        self.real = real
+        self.times = times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def delete_dir(self, path: str) -> None:
+        self.times -= 1
+        if self.times >= 0:
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+        self.real.delete_dir(path)
+
+
+def test_folder_is_removed_though_somebody_writes_into_it(local: Storage) -> None:
+    local.write(BLOCK, DATA)
+    real, path = local._filesystem
+    local._cache["fs"] = (WrittenInto(real, times=3), path)
+    local.delete("teacher")
+    assert not local.exists("teacher")
+
+
+def test_folder_that_never_empties_is_an_error(local: Storage) -> None:
+    local.write(BLOCK, DATA)
+    real, path = local._filesystem
+    local._cache["fs"] = (WrittenInto(real, times=1000), path)
+    with pytest.raises(OSError, match="not empty"):
+        local.delete("teacher")
+
+
 def test_deleting_twice_is_the_same_as_once(storage: Storage) -> None:
     storage.commit(RECORD, {}, files={BLOCK: DATA})
     for _ in range(2):

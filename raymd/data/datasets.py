@@ -18,7 +18,6 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 
-from raymd.data.augment import Augmentation
 from raymd.data.dataset import CIFAR_AUGMENTATION, CIFAR_MEAN, CIFAR_STD, Dataset, Split
 from raymd.data.names import add_name, check_dataset
 from raymd.errors import DataError, UserError
@@ -104,7 +103,6 @@ def load_digits(*, data_dir: Path | None, argument: str) -> Dataset:  # noqa: AR
         classes=tuple(str(digit) for digit in range(10)),
         mean=DIGITS_MEAN,
         std=DIGITS_STD,
-        augmentation=Augmentation(pad=1),
     )
 
 

@@ -15,7 +15,6 @@ from typing import Protocol, TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from raymd.errors import UserError
 from raymd.models import names
@@ -206,15 +205,3 @@ def build_model(name: str, *, num_classes: int, in_channels: int, image_size: in
 def parameter_count(model: nn.Module) -> int:
     """How many numbers training adjusts (BatchNorm's running statistics are none of them)."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-
-
-def zero_init_residual(model: nn.Module) -> None:
-    """Zero the last BatchNorm weight of each residual block, in place: blocks begin as identity.
-
-    Networks without torchvision's residual blocks are left as they are.
-    """
-    for block in model.modules():
-        if isinstance(block, BasicBlock):
-            nn.init.zeros_(block.bn2.weight)
-        elif isinstance(block, Bottleneck):
-            nn.init.zeros_(block.bn3.weight)

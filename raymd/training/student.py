@@ -20,7 +20,6 @@ from raymd.distillation.methods import Method, get_method
 from raymd.distillation.schedule import Epoch, Position, Schedule
 from raymd.distillation.soft_labels import BlockLayout
 from raymd.models import build_model
-from raymd.models.registry import zero_init_residual
 from raymd.result import student_folder
 from raymd.settings import Settings, StudentConfig
 from raymd.storage import Storage
@@ -169,8 +168,6 @@ def new_model(task: StudentTask) -> nn.Module:
         in_channels=images.shape[1],
         image_size=images.shape[-1],
     )
-    if task.settings.zero_init_residual:
-        zero_init_residual(model)
     return model.to(task.device).to(memory_format=torch.channels_last)
 
 

@@ -42,7 +42,7 @@ def make_task(args: argparse.Namespace, folder: str) -> StudentTask:
     settings = Settings(
         method="independent", t=3.0, tin=1, td=1, epochs=1, kl_scale="t2", lr_drop="exact",
         momentum=0.9, precision=args.precision, val_fraction=0.0, seed=0, dataset="random",
-        subset=None, zero_init_residual=False, students=(student,),
+        subset=None, students=(student,),
     )  # fmt: skip
     dataset = Dataset(
         "random", random_images(args.batch_size * args.steps), random_images(8),

@@ -140,7 +140,7 @@ def test_digits_have_a_fixed_stratified_split_and_true_statistics():
     scaled = digits.train.images.double() / 255
     assert digits.mean[0] == pytest.approx(float(scaled.mean()), abs=5e-5)
     assert digits.std[0] == pytest.approx(float(scaled.std(correction=0)), abs=5e-5)
-    assert digits.augmentation == Augmentation(pad=1, flip=False)
+    assert digits.augmentation == Augmentation(pad=0, flip=False)
     assert torch.equal(load_dataset("digits").test.images, digits.test.images)
 
 

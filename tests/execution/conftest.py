@@ -63,7 +63,7 @@ def is_alive(pid: int) -> bool:
 def title(process: psutil.Process) -> str:
     """What a Ray process calls itself, such as ``ray::IDLE``; empty once it is gone."""
     try:
-        return " ".join(process.cmdline())
+        return " ".join(process.cmdline()).strip()
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return ""
 

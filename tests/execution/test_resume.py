@@ -34,6 +34,9 @@ FLAGS = {
     "name": "killed",
 }
 
+# Ray's own, which look for their raylet now and then; on a loaded machine that takes minutes.
+SLOW_TO_END = ("ray::RuntimeEnvAgent", "ray::DashboardAgent")
+
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
@@ -112,7 +115,7 @@ def test_killed_student_and_killed_aggregator_change_no_bit(
 ) -> None:
     run = start(command, tmp_path, *new_run())
     storage = Storage.at(tmp_path / "runs" / "killed")
-    run.wait_for("distil")
+    run.wait_for("cycle 1 distil")
     (student, *_) = titled("ray::RayTrainWorker", run.process.pid)
     (aggregator,) = titled("ray::Aggregator", run.process.pid)
     assert in_first_distillation(storage)
@@ -120,7 +123,7 @@ def test_killed_student_and_killed_aggregator_change_no_bit(
     student.kill()
     assert run.end() == 0, run.err
     assert final_files(storage) == undisturbed
-    assert "restarted at epoch 2" in run.out
+    assert "goes on at epoch 2/14" in run.out
 
 
 @pytest.mark.ray
@@ -129,8 +132,8 @@ def test_killed_driver_and_resume_change_no_bit(
 ) -> None:
     run = start(command, tmp_path, *new_run())
     storage = Storage.at(tmp_path / "runs" / "killed")
-    run.wait_for("distil")
-    left = descendants(run.process.pid)
+    run.wait_for("cycle 1 distil")
+    left = [p for p in descendants(run.process.pid) if title(p) not in SLOW_TO_END]
     assert in_first_distillation(storage)
     os.kill(run.process.pid, signal.SIGKILL)
     run.process.wait()

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from raymd.models import build_model, names
-from raymd.models.registry import ModelEntry, Upscaled, input_size, lookup, zero_init_residual
+from raymd.models.registry import ModelEntry, Upscaled, input_size, lookup
 
 BIG = ("resnet101", "resnet110", "resnet152", "resnet164")  # slow, and made as their siblings are
 QUICK = tuple(name for name in names.SMALL_IMAGE if name not in BIG)
@@ -165,22 +165,3 @@ def test_initialisation_depends_on_the_seed_alone(name, in_channels):
     first, again, other = weights(0), weights(0), weights(1)
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert any(not torch.equal(first[key], other[key]) for key in first)
-
-
-@pytest.mark.parametrize("name", ["resnet8", "resnet164", "resnet18", "resnet50"])
-def test_zero_initialised_residual_blocks_begin_as_their_shortcut(name):
-    net = built(name, image_size=32)
-    zero_init_residual(net)
-    blocks = [m for m in net.modules() if type(m).__name__ in ("BasicBlock", "Bottleneck")]
-    assert len(blocks) == {"resnet8": 3, "resnet164": 54, "resnet18": 8, "resnet50": 16}[name]
-    block = blocks[0].eval()
-    inputs = torch.rand(1, block.conv1.in_channels, 4, 4)
-    shortcut = inputs if block.downsample is None else block.downsample(inputs)
-    assert torch.equal(block(inputs), shortcut.relu())
-
-
-def test_zero_init_leaves_networks_without_residual_blocks_alone():
-    net, same = built("vgg11", image_size=32), built("vgg11", image_size=32)
-    zero_init_residual(net)
-    before = same.state_dict()
-    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())

@@ -73,7 +73,7 @@ def tiny_settings(**changes: Any) -> Settings:
     fields: dict[str, Any] = {
         "method": "md", "t": 3.0, "tin": 1, "td": 2, "epochs": 6, "kl_scale": "t2",
         "lr_drop": "exact", "momentum": 0.9, "precision": "fp32", "val_fraction": 0.2,
-        "seed": 3, "dataset": "random", "subset": None, "zero_init_residual": False,
+        "seed": 3, "dataset": "random", "subset": None,
         "students": students,
     }  # fmt: skip
     return Settings(**{**fields, **changes})
