@@ -232,7 +232,7 @@ def test_recipe_choices_are_announced_and_only_those():
     assert "recipe 'cifar'" in recipe_line
     assert "epochs 320" in recipe_line
     assert "weight_decay 0.0005 (alexnet) / 0.0001 (resnet8)" in recipe_line
-    assert "lr" not in recipe_line
+    assert ", lr 0" not in recipe_line
     assert val_line.startswith("val_fraction 0.02")
 
 
