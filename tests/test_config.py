@@ -270,8 +270,8 @@ def test_differences_name_field_values_and_flag():
     assert differences(run, settings_of()) == []
     assert differences(run, settings_of(t=4)) == ["t: 3.0 in the run, 4.0 asked for (--t)"]
     assert differences(run, settings_of(lr=0.5)) == [
-        "resnet8's lr: 0.005 in the run, 0.5 asked for (--lr)",
-        "resnet20's lr: 0.005 in the run, 0.5 asked for (--lr)",
+        "resnet8's lr: 0.0025 in the run, 0.5 asked for (--lr)",
+        "resnet20's lr: 0.0025 in the run, 0.5 asked for (--lr)",
     ]
     assert differences(run, settings_of(students="resnet8")) == [
         "students: resnet8,resnet20 in the run, resnet8 asked for (--students)"
