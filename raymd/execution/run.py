@@ -216,8 +216,7 @@ def _train(run: Run, plan: Plan, console: Console) -> None:
         raise TrainingError(f"the aggregator failed: {reason} (run {run.storage.uri})")
     if interrupted or any(record is None or record.ending != "reached" for record in records):
         raise InterruptedRunError(
-            f"stopped, everything is committed; go on with: --resume --name {run.name} and the "
-            "same settings"
+            f"stopped, everything is committed in {run.storage.uri}; --resume --name {run.name} goes on"
         )
 
 

@@ -23,7 +23,7 @@ from raymd.view.events import decode_history, merge_history
 from tests.execution.conftest import descendants, fit_without_ray, title
 from tests.training.conftest import final_files
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 EPOCHS = 4
 STUDENTS = ("resnet8", "resnet8-2")

@@ -30,6 +30,8 @@ FLAGS = {
     "tin": "1",
     "td": "12",
     "precision": "fp32",
+    "lr": "0.02",
+    "batch_size": "64",
     "cpus_per_worker": "0.5",
     "name": "killed",
 }
@@ -66,10 +68,10 @@ class Command:
             assert self.process.poll() is None, f"it ended: {self.out}\n{self.err}"
             return self.out.count(text) >= times
 
-        wait_until(printed, f"{text!r} in {self.folder / 'out'}", timeout_s=200)
+        wait_until(printed, f"{text!r} in {self.folder / 'out'}", timeout_s=400)
 
     def end(self) -> int:
-        return self.process.wait(timeout=250)
+        return self.process.wait(timeout=400)
 
 
 @pytest.fixture
@@ -110,6 +112,7 @@ def in_first_distillation(storage: Storage) -> bool:
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(900)
 def test_killed_student_and_killed_aggregator_change_no_bit(
     undisturbed: dict[str, bytes], command: list[Command], tmp_path: Path
 ) -> None:
@@ -119,14 +122,20 @@ def test_killed_student_and_killed_aggregator_change_no_bit(
     (student, *_) = titled("ray::RayTrainWorker", run.process.pid)
     (aggregator,) = titled("ray::Aggregator", run.process.pid)
     assert in_first_distillation(storage)
+    before = {process.pid for process in descendants(run.process.pid)}
     aggregator.kill()
     student.kill()
+    for name in ("ray::Aggregator", "ray::RayTrainWorker"):
+        wait_until(
+            lambda name=name: [p for p in titled(name, run.process.pid) if p.pid not in before],
+            f"another {name}",
+        )
     assert run.end() == 0, run.err
     assert final_files(storage) == undisturbed
-    assert "goes on at epoch 2/14" in run.out
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(900)
 def test_killed_driver_and_resume_change_no_bit(
     undisturbed: dict[str, bytes], command: list[Command], tmp_path: Path
 ) -> None:
