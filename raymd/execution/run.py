@@ -216,7 +216,8 @@ def _train(run: Run, plan: Plan, console: Console) -> None:
         raise TrainingError(f"the aggregator failed: {reason} (run {run.storage.uri})")
     if interrupted or any(record is None or record.ending != "reached" for record in records):
         raise InterruptedRunError(
-            f"stopped, everything is committed in {run.storage.uri}; --resume --name {run.name} goes on"
+            f"stopped, and everything is committed in {run.storage.uri}; "
+            f"--resume --name {run.name} goes on"
         )
 
 
