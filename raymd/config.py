@@ -138,10 +138,7 @@ class FitConfig:
             if key not in known:
                 raise unknown_name("setting", str(key), known, flag="--help lists all")
         if settings.get("students") is None:
-            raise UserError(
-                f"no students given: which networks shall be trained, as in {EXAMPLE} (a resumed"
-                " run's are in its config.yaml: --config runs/NAME/config.yaml --resume)"
-            )
+            raise UserError(f"no students given: which networks shall be trained, as in {EXAMPLE}")
         arguments: dict[str, Any] = dict(settings)
         return cls(**arguments)
 

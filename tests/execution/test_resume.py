@@ -105,6 +105,13 @@ def new_run() -> list[str]:
     return [word for name, value in FLAGS.items() for word in (f"--{name}", value)]
 
 
+def wait_for_another(name: str, run: Command, *, known: list[psutil.Process]) -> None:
+    pids = {process.pid for process in known}
+    wait_until(
+        lambda: [p for p in titled(name, run.process.pid) if p.pid not in pids], f"another {name}"
+    )
+
+
 def in_first_distillation(storage: Storage) -> bool:
     return storage.exists("teacher/cycle-000/complete.json") and not storage.exists(
         "soft_labels/cycle-001"
@@ -119,17 +126,14 @@ def test_killed_student_and_killed_aggregator_change_no_bit(
     run = start(command, tmp_path, *new_run())
     storage = Storage.at(tmp_path / "runs" / "killed")
     run.wait_for("cycle 1 distil")
-    (student, *_) = titled("ray::RayTrainWorker", run.process.pid)
-    (aggregator,) = titled("ray::Aggregator", run.process.pid)
+    students = titled("ray::RayTrainWorker", run.process.pid)
+    aggregators = titled("ray::Aggregator", run.process.pid)
+    assert (len(students), len(aggregators)) == (2, 1)
     assert in_first_distillation(storage)
-    before = {process.pid for process in descendants(run.process.pid)}
-    aggregator.kill()
-    student.kill()
-    for name in ("ray::Aggregator", "ray::RayTrainWorker"):
-        wait_until(
-            lambda name=name: [p for p in titled(name, run.process.pid) if p.pid not in before],
-            f"another {name}",
-        )
+    aggregators[0].kill()
+    students[0].kill()
+    wait_for_another("ray::Aggregator", run, known=aggregators)
+    wait_for_another("ray::RayTrainWorker", run, known=students)
     assert run.end() == 0, run.err
     assert final_files(storage) == undisturbed
 
