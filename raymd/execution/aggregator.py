@@ -101,7 +101,11 @@ class Aggregator:
             return
         self._begun = True
         _warm_up.remote()
-        self._order(recover(self.storage, self.ledger))
+        try:
+            self._order(recover(self.storage, self.ledger))
+        except Exception as error:
+            self._report(error)
+            raise
 
     # -- what students call -----------------------------------------------------------
 
@@ -166,10 +170,13 @@ class Aggregator:
         self._running.discard(running)
         error = None if running.cancelled() else running.exception()
         if error is not None:
-            # Nobody awaits this work, and students would wait for ever.
-            log.error("the aggregator could not go on", exc_info=error)
-            self.monitor.failed.remote("the aggregator", f"{type(error).__name__}: {error}")
-            self.monitor.stop.remote()
+            self._report(error)
+
+    def _report(self, error: BaseException) -> None:
+        """Stop the run: nobody awaits this work, and students would wait for ever."""
+        log.error("the aggregator could not go on", exc_info=error)
+        self.monitor.failed.remote("the aggregator", f"{type(error).__name__}: {error}")
+        self.monitor.stop.remote()
 
     async def _act(self, action: Action) -> None:
         if isinstance(action, CommitRoster):

@@ -5,6 +5,7 @@ at once, while a driver that is merely paused keeps it. No heartbeat could tell 
 """
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import ray
@@ -24,6 +25,7 @@ class Monitor:
         self._arrived = asyncio.Event()
         self._stopping = asyncio.Event()
         self._starts: dict[tuple[str, tuple[int, int]], int] = {}
+        self._lives: Counter[str] = Counter()
         self._groups: dict[str, PlacementGroup] = {}
         self._reasons: dict[str, str] = {}
 
@@ -63,7 +65,12 @@ class Monitor:
         self._starts[key] = self._starts.get(key, 0) + 1
         if group is not None:
             self._groups[student] = group
+        self._lives[student] += 1
         return self._starts[key]
+
+    async def lives(self, student: str) -> int:
+        """How often a student's worker has begun, at any position."""
+        return self._lives[student]
 
     async def failed(self, student: str, reason: str) -> None:
         """Keep the reason of a student's last failure, for the driver's report."""

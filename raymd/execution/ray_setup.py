@@ -2,12 +2,14 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 
+from raymd.errors import UserError
 from raymd.execution.compat import raylet_messages_to_log
 
 # Read by Ray in this process when it starts workers; a user's own values win.
@@ -25,6 +27,7 @@ TRAIN_ENVIRONMENT = {
 # The merging task's worker has imported torch, which takes seconds; on a small machine Ray would
 # end it after a second without work.
 OWN_RAY = {"idle_worker_killing_time_threshold_ms": 3_600_000}
+CONNECT_TIMEOUT_S = 5.0
 NOISY_LOGGERS = ("ray", "ray.train", "ray.tune", "ray.data")
 
 
@@ -53,16 +56,42 @@ def connected(*, address: str | None, verbose: bool) -> Iterator[str]:
             if started_here
             else {}
         )
-        ray.init(
-            address=address,
-            log_to_driver=verbose,
-            logging_level=logging.INFO if verbose else logging.ERROR,
-            **own,
-        )
+        _check_reachable(address)
+        try:
+            ray.init(
+                address=address,
+                log_to_driver=verbose,
+                logging_level=logging.INFO if verbose else logging.ERROR,
+                **own,
+            )
+        except (OSError, RuntimeError, TimeoutError, ValueError) as error:
+            raise UserError(_refusal(address, error)) from error
         try:
             yield "a Ray of its own on this machine" if started_here else f"the Ray at {address}"
         finally:
             ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ask at a host:port before Ray does, which takes a minute to give up.
+
+    Raises:
+        UserError: nobody listens there.
+    """
+    host, _, port = address.rpartition(":")
+    if "/" in host or not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise UserError(_refusal(address, error)) from error
+
+
+def _refusal(address: str, error: Exception) -> str:
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    if address == "local":
+        return f"Ray did not start on this machine: {reason} (--verbose shows its log; try again)"
+    return f"no Ray cluster to join at {address!r} (--address, RAY_ADDRESS): {reason}"
 
 
 @contextmanager

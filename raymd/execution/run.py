@@ -62,7 +62,7 @@ class InterruptedRunError(RaymdError):
 
 @dataclass(frozen=True)
 class Run:
-    """A run whose directory is there: what every attempt of it needs."""
+    """What every attempt of a run needs."""
 
     name: str
     storage: Storage
@@ -96,6 +96,7 @@ def fit(config: FitConfig, *, console: Console | None = None) -> Result:
     started = time.perf_counter()
     with connected(address=config.address, verbose=config.verbose) as where:
         plan = _plan(config, run)
+        start_run(run, config, plan)
         console.print(f"cluster: {where}; {_describe(plan)}", soft_wrap=True)
         if run.settings.precision == "bf16" and not plan.gpus_per_worker and not cpu_has_bf16():
             console.print(SLOW_BF16, soft_wrap=True)
@@ -116,7 +117,7 @@ def new_console() -> Console:
 
 
 def open_run(config: FitConfig, console: Console) -> Run:
-    """Load the data, resolve the settings, and make or find the run directory.
+    """Load the data, resolve the settings, and find a place for the run or the run to go on with.
 
     Raises:
         UserError: what cannot work; see the message.
@@ -141,9 +142,6 @@ def open_run(config: FitConfig, console: Console) -> Run:
         console.print(line, soft_wrap=True)
     if config.resume:
         check_same_science(storage, settings=settings, fingerprint=data.fingerprint)
-    else:
-        named = replace(config, name=name)
-        begin(storage, config=named, settings=settings, fingerprint=data.fingerprint)
     console.print(f"run {storage.uri}" + (" (resumed)" if config.resume else ""), soft_wrap=True)
     return Run(name, storage, settings, data)
 
@@ -160,15 +158,21 @@ def _finished(run: Run) -> Result | None:
 def _plan(config: FitConfig, run: Run) -> Plan:
     """The run's plan; what an earlier attempt chose and the weights depend on stays."""
     recorded = run.storage.record(PLAN)
-    plan = make_plan(
+    return make_plan(
         [student.id for student in run.settings.students],
         nodes=[node["Resources"] for node in ray.nodes() if node["Alive"]],
         cpus_per_worker=config.cpus_per_worker,
         gpus_per_worker=config.gpus_per_worker,
         threads=recorded["threads"] if recorded else None,
     )
+
+
+def start_run(run: Run, config: FitConfig, plan: Plan) -> None:
+    """Commit what the run is, now that nothing speaks against it, and how it is placed."""
+    if not config.resume:
+        named = replace(config, name=run.name)
+        begin(run.storage, config=named, settings=run.settings, fingerprint=run.data.fingerprint)
     run.storage.commit(PLAN, plan.to_dict())
-    return plan
 
 
 def _describe(plan: Plan) -> str:

@@ -94,8 +94,9 @@ def train_loop(config: dict[str, SegmentOrder]) -> SegmentRecord:
     starts = ray.get(order.monitor.started.remote(order.student.id, tuple(position), group))
     if starts > FAILURES_AT_ONE_POSITION:
         return SegmentRecord("failed", position, _gave_up(order, position), 1)
-    if starts > 1:
-        _say_restarted(order, position, starts - 1)
+    lives = ray.get(order.monitor.lives.remote(order.student.id))
+    if lives > 1:
+        _say_restarted(order, position, lives - 1)
     stopping = threading.Event()
     threading.Thread(target=_watch, args=(order.monitor, stopping), daemon=True).start()
     try:

@@ -16,7 +16,8 @@ from rich.console import Console
 import psutil  # isort: skip  # ray brings it along, so it is there after ray
 
 from raymd.config import FitConfig
-from raymd.execution.run import open_run
+from raymd.execution.plan import make_plan
+from raymd.execution.run import open_run, start_run
 from raymd.fit import main
 from raymd.storage import Storage
 from tests.execution.conftest import descendants, fit_without_ray, title, titled, wait_until
@@ -169,7 +170,8 @@ def begun(tmp_path: Path) -> str:
     """A storage with a run that was begun and never trained."""
     storage = str(tmp_path / "runs")
     config = FitConfig.from_mapping({**FLAGS, "storage": storage})
-    open_run(config, Console(file=io.StringIO()))
+    run = open_run(config, Console(file=io.StringIO()))
+    start_run(run, config, make_plan(["resnet8", "resnet8-2"], nodes=[{"CPU": 2}]))
     return storage
 
 

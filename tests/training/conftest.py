@@ -1,7 +1,7 @@
 """A run small enough to be killed at each of its commits: two tiny networks on random images."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ def run_to(
     tasks: list[StudentTask],
     stop: Position | None = None,
     *,
-    emit: Callable[[dict[str, Any]], None] = lambda event: None,
+    emit: Callable[[Mapping[str, Any]], None] = lambda event: None,
 ) -> None:
     """Run all students, one after the other, barrier by barrier."""
     exchange = new_exchange(tasks)
