@@ -137,6 +137,7 @@ def test_killed_student_and_killed_aggregator_change_no_bit(
     wait_for_another("ray::RayTrainWorker", run, known=students)
     assert run.end() == 0, run.err
     assert final_files(storage) == undisturbed
+    assert " restarted at epoch 2/14" in run.out
 
 
 @pytest.mark.ray
