@@ -16,6 +16,7 @@ from raymd.execution.compat import raylet_messages_to_log
 TRAIN_ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon a dead or finished worker is noticed
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",  # a loaded machine takes minutes
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
