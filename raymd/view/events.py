@@ -1,192 +1,59 @@
 """Events: small dictionaries with stable keys, from the training loop to everything that shows it.
 
 Enters: what training and execution have to tell. Leaves: the same dictionaries, on the screen
-(lines.py) and in the history, which is kept as numbered parts of JSON lines and merged by
-(student, epoch). The keys are the same everywhere, so a name means one thing in a log, a plot and
-the code.
-
-Epochs, steps, cycles and r count from 0, as in the run directory; people are shown counts from 1.
-Accuracies are parts of 1, times are seconds, losses are means over the epoch's samples in nats.
+(lines.py, live.py), in files (board.py) and in the history, which is kept as numbered parts of
+JSON lines and merged by (student, epoch). The keys are the same everywhere, so a name means one
+thing in a log, a plot and the code; event_types.py says what, docs/events.md says it to others.
 """
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Unpack
 
 from raymd.errors import DataError
+from raymd.view.event_types import (
+    EpochEvent,
+    EpochFields,
+    FinishedEvent,
+    FinishedFields,
+    NoteEvent,
+    NoteFields,
+    ProgressEvent,
+    ProgressFields,
+    PublishedEvent,
+    PublishedFields,
+    RestartedEvent,
+    RestartedFields,
+    RunFinishedEvent,
+    RunFinishedFields,
+    RunStartedEvent,
+    RunStartedFields,
+    StartedEvent,
+    StartedFields,
+    StoppedEvent,
+    StoppedFields,
+    TaughtEvent,
+    TaughtFields,
+    WaitingEvent,
+    WaitingFields,
+)
 
 
-class EpochFields(TypedDict):
-    """One epoch of one student has ended.
-
-    Attributes:
-        student: Its id.
-        epoch: Index of the epoch.
-        epochs: The run's budget: the last epoch is ``epochs - 1``.
-        cycle: The epoch's cycle.
-        phase: Whether there was a teacher.
-        r: The epoch's place within its phase.
-        lr: Learning rate of the epoch.
-        alpha, beta: Weights of ``task_loss`` and ``kd_loss`` (Eq. 11); 1 and 0 without a teacher.
-        task_loss: Cross entropy with the labels, on augmented images.
-        kd_loss: KL from the teacher, scaled as ``kl_scale`` says; None without a teacher.
-        loss: What was minimised (Eq. 9).
-        train_accuracy: Running accuracy on the augmented images.
-        val_accuracy: On the held-out images at the epoch's end; None without any.
-        images_per_s: Training throughput, over all workers of the student.
-        seconds: Spent training; not evaluating, publishing or waiting.
-    """
-
-    student: str
-    epoch: int
-    epochs: int
-    cycle: int
-    phase: Literal["independent", "distillation"]
-    r: int
-    lr: float
-    alpha: float
-    beta: float
-    task_loss: float
-    kd_loss: float | None
-    loss: float
-    train_accuracy: float
-    val_accuracy: float | None
-    images_per_s: float
-    seconds: float
-
-
-class StartedFields(TypedDict):
-    """A student began or went on; ``epoch`` and ``step`` come next.
-
-    Attributes:
-        parameters: Of its network.
-        device: Such as ``cpu`` or ``cuda:0``.
-        threads: Of torch, in each of its workers.
-    """
-
-    student: str
-    epoch: int
-    step: int
-    parameters: int
-    device: str
-    threads: int
-
-
-class PublishedFields(TypedDict):
-    """A student's soft labels of a cycle are committed.
-
-    Attributes:
-        accuracy: v_i, which weighs it in the teacher (Eq. 8).
-        bytes: Written this time; 0 if all blocks were there already.
-        seconds: Spent computing and committing.
-    """
-
-    student: str
-    cycle: int
-    accuracy: float
-    bytes: int
-    seconds: float
-
-
-class WaitingFields(TypedDict):
-    """A student waits for a cycle's teacher; sent again and again while it does.
-
-    Attributes:
-        missing: Students that have not published all yet; empty while the teacher is merged.
-        seconds: Waited so far.
-    """
-
-    student: str
-    cycle: int
-    missing: list[str]
-    seconds: float
-
-
-class TaughtFields(TypedDict):
-    """A student has its teacher of a cycle.
-
-    Attributes:
-        teacher: The teacher's id.
-        weights: a_i of each student in it (Eq. 8); they sum to 1.
-        waited_s: From asking for it to having it.
-    """
-
-    student: str
-    cycle: int
-    teacher: str
-    weights: dict[str, float]
-    waited_s: float
-
-
-class RestartedFields(TypedDict):
-    """A student lost its workers and begins again at what it last committed.
-
-    Attributes:
-        epoch, step: Where it goes on.
-        attempt: 1 for the first restart.
-        reason: What ended the attempt before, in one line.
-    """
-
-    student: str
-    epoch: int
-    step: int
-    attempt: int
-    reason: str
-
-
-class StoppedFields(TypedDict):
-    """A student was told to stop and has committed; ``epoch`` and ``step`` come next."""
-
-    student: str
-    epoch: int
-    step: int
-
-
-class FinishedFields(TypedDict):
-    """A student's final files are committed."""
-
-    student: str
-
-
-class EpochEvent(EpochFields):
-    event: Literal["epoch"]
-
-
-class StartedEvent(StartedFields):
-    event: Literal["started"]
-
-
-class PublishedEvent(PublishedFields):
-    event: Literal["published"]
-
-
-class WaitingEvent(WaitingFields):
-    event: Literal["waiting"]
-
-
-class TaughtEvent(TaughtFields):
-    event: Literal["taught"]
-
-
-class RestartedEvent(RestartedFields):
-    event: Literal["restarted"]
-
-
-class StoppedEvent(StoppedFields):
-    event: Literal["stopped"]
-
-
-class FinishedEvent(FinishedFields):
-    event: Literal["finished"]
-
-
-def epoch(**fields: Unpack[EpochFields]) -> EpochEvent:
-    """An ``epoch`` event; the other constructors are alike."""
-    return {"event": "epoch", **fields}
+def run_started(**fields: Unpack[RunStartedFields]) -> RunStartedEvent:
+    """A ``run_started`` event; the other constructors are alike."""
+    return {"event": "run_started", **fields}
 
 
 def started(**fields: Unpack[StartedFields]) -> StartedEvent:
     return {"event": "started", **fields}
+
+
+def progress(**fields: Unpack[ProgressFields]) -> ProgressEvent:
+    return {"event": "progress", **fields}
+
+
+def epoch(**fields: Unpack[EpochFields]) -> EpochEvent:
+    return {"event": "epoch", **fields}
 
 
 def published(**fields: Unpack[PublishedFields]) -> PublishedEvent:
@@ -213,20 +80,36 @@ def finished(**fields: Unpack[FinishedFields]) -> FinishedEvent:
     return {"event": "finished", **fields}
 
 
+def note(**fields: Unpack[NoteFields]) -> NoteEvent:
+    return {"event": "note", **fields}
+
+
+def run_finished(**fields: Unpack[RunFinishedFields]) -> RunFinishedEvent:
+    return {"event": "run_finished", **fields}
+
+
+TIME = "time"
+
 EVENTS: Mapping[str, Any] = {
-    "epoch": EpochEvent,
+    "run_started": RunStartedEvent,
     "started": StartedEvent,
+    "progress": ProgressEvent,
+    "epoch": EpochEvent,
     "published": PublishedEvent,
     "waiting": WaitingEvent,
     "taught": TaughtEvent,
     "restarted": RestartedEvent,
     "stopped": StoppedEvent,
     "finished": FinishedEvent,
+    "note": NoteEvent,
+    "run_finished": RunFinishedEvent,
 }
 
 
 def check_event(event: Mapping[str, Any]) -> None:
     """Check that an event is one of those above and has their keys, all of them and no other.
+
+    ``time`` may be there or not.
 
     Raises:
         DataError: It is not; with the keys.
@@ -235,11 +118,21 @@ def check_event(event: Mapping[str, Any]) -> None:
     if kind not in EVENTS:
         raise DataError(f"event {kind!r} is none of {', '.join(EVENTS)}")
     known = EVENTS[kind].__required_keys__
-    if known != event.keys():
+    found = event.keys() - {TIME}
+    if known != found:
         raise DataError(
-            f"event {kind!r}: unknown keys {sorted(event.keys() - known)}, missing"
-            f" {sorted(known - event.keys())}"
+            f"event {kind!r}: unknown keys {sorted(found - known)}, missing {sorted(known - found)}"
         )
+
+
+def stamped(event: Mapping[str, Any], *, now: float) -> dict[str, Any]:
+    """The event with ``time``: when the driver took it, or what it was stamped with before.
+
+    Args:
+        event: Any event.
+        now: Seconds since 1970.
+    """
+    return {TIME: now, **event}
 
 
 def encode_history(events: Iterable[Mapping[str, Any]]) -> bytes:

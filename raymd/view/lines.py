@@ -9,42 +9,17 @@ least important ones are left out.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from raymd.view.cells import GAP, Cell, colours_of, line_of
 from raymd.view.summary import result_table, show_result
 from raymd.view.text import count_of, duration, listed, loss, percent
 from raymd.view.time_left import TimeLeft
 
 __all__ = ["Lines", "result_table", "show_result"]
-
-GAP = "  "
-NUMBERS = 6  # columns of a higher rank hold words that a reader can do without
-COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
-
-
-class _Cell(NamedTuple):
-    """A column's text, padded, and the space after it.
-
-    Of columns that do not fit the one with the highest rank is left out; ``short`` is what it says
-    in a narrow console.
-    """
-
-    text: str
-    rank: int
-    gap: str = GAP
-    style: str = ""
-    short: str | None = None
-
-    def narrow(self) -> "_Cell":
-        """The cell with no more space than it needs."""
-        return self._replace(text=self.short or self.text, gap=" ")
-
-    @property
-    def width(self) -> int:
-        return len(self.text) + len(self.gap)
 
 
 def next_report(seconds: float) -> float:
@@ -57,6 +32,10 @@ def next_report(seconds: float) -> float:
 
 def _waited(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min"
+
+
+def _each_of(workers: int) -> str:
+    return "" if workers == 1 else f" in each of {workers} workers"
 
 
 class Lines:
@@ -87,8 +66,7 @@ class Lines:
         self.time_left = TimeLeft(students, epochs=epochs, sliced=sliced)
         self._phase_epochs = {"independent": tin, "distillation": td}
         self._id_width = max(map(len, students), default=0)
-        colours = [COLOURS[place % len(COLOURS)] for place in range(len(students))]
-        self._colours = dict(zip(students, colours, strict=True))
+        self._colours = colours_of(students)
         self._expected: dict[str, tuple[int, int]] = {}
         self._distils = distils
         self._teachers: set[tuple[int, str]] = set()
@@ -102,17 +80,22 @@ class Lines:
             "restarted": self._restarted,
             "stopped": self._stopped,
             "finished": self._finished,
+            "note": self._note,
         }
 
     def show(self, event: Mapping[str, Any]) -> None:
         """Print what an event of view/events.py is worth: a line, or nothing.
 
-        Nothing for ``published``, for a start where the student left off (its next turn), for a
-        wait that was spoken of a moment ago, and for a teacher that was told of already.
+        Nothing for ``progress`` and ``published``, for a start where the student left off (its
+        next turn), for a wait that was spoken of a moment ago, and for a teacher that was told of
+        already; and nothing for the run's start and end, which others print.
         """
         show = self._show.get(event["event"])
         if show is not None:
             show(event)
+
+    def close(self) -> None:
+        """Nothing is left to do; a viewer (viewers.py) has this."""
 
     # -- epochs ---------------------------------------------------------------------------
 
@@ -120,29 +103,25 @@ class Lines:
         student, epoch = event["student"], event["epoch"]
         self._expected[student] = (epoch + 1, 0)
         self.time_left.finished_epoch(student, epoch=epoch, seconds=event["seconds"])
-        line = Text(no_wrap=True, overflow="ellipsis")
-        for cell in self._fitting(self._cells(event)):
-            line.append(cell.text, style=cell.style).append(cell.gap)
-        line.rstrip()
-        self.console.print(line)
+        self.console.print(line_of(self._cells(event), width=self.console.width))
 
-    def _cells(self, event: Mapping[str, Any]) -> list[_Cell]:
+    def _cells(self, event: Mapping[str, Any]) -> list[Cell]:
         kd = "" if event["kd_loss"] is None else f"kd {loss(event['kd_loss'])}"
         val = event["val_accuracy"]
         # without a held-out slice the running training accuracy is what weighs a student
         speed, left = f"{event['images_per_s']:,.0f}", self._left()
         name, accuracy = ("training", event["train_accuracy"]) if val is None else ("held-out", val)
         return [
-            _Cell(self._id(event["student"]), 0, style=self._colours.get(event["student"], "")),
-            _Cell("epoch", 8, " "),
-            _Cell(self._place(event["epoch"]), 1),
-            _Cell(f"cycle {event['cycle'] + 1}".ljust(7), 7, " "),
-            _Cell(self._phase(event), 5),
-            _Cell(f"task {loss(event['task_loss'])}".ljust(10), 3, " " if self._distils else GAP),
-            *([_Cell(kd.ljust(8), 4)] if self._distils else []),
-            _Cell(f"{name} {percent(accuracy)}", 0, style="bold"),
-            _Cell(f"{speed} img/s".rjust(12), 6, style="dim", short=f"{speed}/s".rjust(7)),
-            _Cell(left.ljust(10), 2, style="dim", short=left),
+            Cell(self._id(event["student"]), 0, style=self._colours.get(event["student"], "")),
+            Cell("epoch", 8, " "),
+            Cell(self._place(event["epoch"]), 1),
+            Cell(f"cycle {event['cycle'] + 1}".ljust(7), 7, " "),
+            Cell(self._phase(event), 5),
+            Cell(f"task {loss(event['task_loss'])}".ljust(10), 3, " " if self._distils else GAP),
+            *([Cell(kd.ljust(8), 4)] if self._distils else []),
+            Cell(f"{name} {percent(accuracy)}", 0, style="bold"),
+            Cell(f"{speed} img/s".rjust(12), 6, style="dim", short=f"{speed}/s".rjust(7)),
+            Cell(left.ljust(10), 2, style="dim", short=left),
         ]
 
     def _id(self, student: str) -> str:
@@ -163,21 +142,6 @@ class Lines:
         seconds = self.time_left.seconds()
         return f"{duration(seconds)} left" if seconds else ""
 
-    def _fitting(self, cells: list[_Cell]) -> list[_Cell]:
-        room = self.console.width + 1  # the last column's gap is not printed
-
-        def too_wide() -> bool:
-            return sum(cell.width for cell in cells) > room
-
-        words = [cell for cell in cells if cell.rank > NUMBERS]
-        while too_wide() and words:
-            cells.remove(words.pop(0))
-        if too_wide():
-            cells = [cell.narrow() for cell in cells]
-        while too_wide() and any(cell.rank for cell in cells):
-            cells.remove(max(cells, key=lambda cell: cell.rank))
-        return cells
-
     # -- everything else ------------------------------------------------------------------
 
     def _say(self, student: str, text: str, *, style: str = "") -> None:
@@ -197,7 +161,7 @@ class Lines:
         self._say(
             student,
             f"{count_of(event['parameters'], 'parameter')} on {event['device']},"
-            f" {count_of(event['threads'], 'thread')}"
+            f" {count_of(event['threads'], 'thread')}{_each_of(event.get('workers', 1))}"
             + ("" if position == (0, 0) else f", goes on at {self._where(event)}"),
         )
 
@@ -240,3 +204,6 @@ class Lines:
 
     def _finished(self, event: Mapping[str, Any]) -> None:
         self._say(event["student"], "finished")
+
+    def _note(self, event: Mapping[str, Any]) -> None:
+        self.console.print(Text(event["text"]), soft_wrap=True)

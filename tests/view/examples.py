@@ -8,6 +8,8 @@ from rich.console import Console
 from raymd.result import CycleRecord, EnsembleResult, Result, Score, Scores, StudentResult
 from raymd.view import events
 
+SAMPLE = [[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]]
+
 
 def recording_console(width):
     return Console(file=io.StringIO(), width=width, highlight=False)
@@ -38,6 +40,69 @@ def epoch(student="resnet18", index=0, **changes):
         "seconds": 4.0,
     }
     return events.epoch(**{**fields, **changes})
+
+
+def started(student="resnet18", index=0, step=0, **changes):
+    fields = {
+        "student": student,
+        "epoch": index,
+        "step": step,
+        "parameters": 11_173_962,
+        "device": "cpu",
+        "threads": 1,
+        "workers": 1,
+    }
+    return events.started(**{**fields, **changes})
+
+
+def progress(student="resnet18", index=0, step=10, **changes):
+    whole = epoch(student, index)
+    kept = ("student", "epoch", "epochs", "cycle", "phase", "r", "lr", "loss", "task_loss")
+    fields = {key: whole[key] for key in (*kept, "kd_loss", "train_accuracy", "images_per_s")}
+    return events.progress(**{**fields, "step": step, "steps": 40, **changes})
+
+
+def published(student="resnet18", cycle=0, **changes):
+    fields = {"accuracy": 0.5, "bytes": 25_860, "seconds": 1.0, "blocks": 2, "sample": SAMPLE}
+    return events.published(**{"student": student, "cycle": cycle, **fields, **changes})
+
+
+def waiting(student="resnet18", cycle=0, *, missing=("densenet100-2",), seconds=12.0):
+    return events.waiting(student=student, cycle=cycle, missing=list(missing), seconds=seconds)
+
+
+def taught(student="resnet18", cycle=0, **changes):
+    fields = {
+        "teacher": "common",
+        "weights": {"resnet18": 0.48, "densenet100-2": 0.52},
+        "waited_s": 1.5,
+        "sample": SAMPLE,
+    }
+    return events.taught(**{"student": student, "cycle": cycle, **fields, **changes})
+
+
+def run_started(students=("resnet18", "densenet100-2"), **changes):
+    fields = {
+        "run": "runs/[one]",
+        "students": [{"id": student, "arch": student.split("-")[0]} for student in students],
+        "method": "md",
+        "epochs": 24,
+        "tin": 2,
+        "td": 4,
+        "t": 3.0,
+        "dataset": "digits",
+        "num_train": 1293,
+        "num_val": 144,
+        "num_test": 360,
+        "plan": ["2 students at once"],
+    }
+    return events.run_started(**{**fields, **changes})
+
+
+def run_finished(whole):
+    return events.run_finished(
+        run=whole.run, seconds=12.5, best_student=whole.best_student, result=whole.to_dict()
+    )
 
 
 def scores(test, val, *, total=360):
@@ -87,3 +152,19 @@ def result(**changes):
         seconds=12.5,
     )
     return replace(whole, **changes)
+
+
+ONE_OF_EACH = [
+    run_started(),
+    started(),
+    progress(),
+    epoch(),
+    published(),
+    waiting(),
+    taught(),
+    events.restarted(student="a", epoch=1, step=2, attempt=1, reason="killed"),
+    events.stopped(student="a", epoch=1, step=2),
+    events.finished(student="a"),
+    events.note(text="precision fp32: no GPU in sight"),
+    run_finished(result()),
+]

@@ -4,19 +4,8 @@ import pytest
 
 from raymd.errors import DataError
 from raymd.view import events
-from raymd.view.events import check_event, decode_history, encode_history, merge_history
-from tests.view.examples import epoch
-
-ONE_OF_EACH = [
-    epoch(),
-    events.started(student="a", epoch=0, step=0, parameters=5, device="cpu", threads=1),
-    events.published(student="a", cycle=0, accuracy=0.5, bytes=10, seconds=0.1),
-    events.waiting(student="a", cycle=0, missing=["b"], seconds=5.0),
-    events.taught(student="a", cycle=0, teacher="common", weights={"a": 1.0}, waited_s=0.0),
-    events.restarted(student="a", epoch=1, step=2, attempt=1, reason="killed"),
-    events.stopped(student="a", epoch=1, step=2),
-    events.finished(student="a"),
-]
+from raymd.view.events import check_event, decode_history, encode_history, merge_history, stamped
+from tests.view.examples import ONE_OF_EACH, epoch
 
 
 def test_there_is_a_constructor_for_every_kind():
@@ -30,12 +19,19 @@ def test_every_event_has_its_keys_and_survives_the_history(event):
 
 
 def test_event_of_unknown_kind_or_keys_is_refused():
-    with pytest.raises(DataError, match="'epok' is none of epoch"):
+    with pytest.raises(DataError, match="'epok' is none of run_started, started"):
         check_event({"event": "epok"})
     with pytest.raises(DataError, match=r"unknown keys \['id'\], missing \['student'\]"):
         check_event({"event": "finished", "id": "a"})
     with pytest.raises(DataError, match="missing"):
         encode_history([{"event": "finished"}])
+
+
+def test_stamp_is_the_one_key_more_and_the_first_stamp_stays():
+    event = stamped(events.finished(student="a"), now=5.5)
+    assert event == {"event": "finished", "student": "a", "time": 5.5}
+    assert stamped(event, now=9.0) == event
+    check_event(event)
 
 
 def test_history_has_one_line_an_event():

@@ -4,7 +4,20 @@ import pytest
 
 from raymd.view import events
 from raymd.view.lines import Lines, next_report
-from tests.view.examples import epoch, printed, recording_console
+from tests.view.examples import (
+    ONE_OF_EACH,
+    epoch,
+    printed,
+    progress,
+    published,
+    recording_console,
+    result,
+    run_finished,
+    run_started,
+    started,
+    taught,
+    waiting,
+)
 
 STUDENTS = ["resnet18", "densenet100-2"]
 
@@ -17,14 +30,8 @@ def lines_of(shown, *, width=120, **options):
     return printed(console)
 
 
-def started(student="resnet18", index=0, step=0):
-    return events.started(
-        student=student, epoch=index, step=step, parameters=11_173_962, device="cpu", threads=1
-    )
-
-
-def waiting(seconds, *, missing=("densenet100-2",), cycle=0):
-    return events.waiting(student="resnet18", cycle=cycle, missing=list(missing), seconds=seconds)
+def waits(seconds, **fields):
+    return waiting(seconds=seconds, **fields)
 
 
 def test_epoch_in_a_wide_console_tells_everything():
@@ -105,53 +112,49 @@ def test_next_turn_of_a_student_is_no_news_and_a_setback_is():
 
 def test_waiting_is_told_after_growing_intervals():
     seconds = [1, 4.9, 5, 6, 14, 15.2, 30, 59, 60.3, 119, 121, 179, 185]
-    lines = lines_of([waiting(s) for s in seconds])
+    lines = lines_of([waits(s) for s in seconds])
     told = [line.rsplit(", ", 1)[1] for line in lines]
     assert told == ["5 s", "15 s", "1 min", "2 min", "3 min"]
 
 
 def test_late_first_report_skips_the_intervals_gone_by():
-    assert len(lines_of([waiting(30.0), waiting(40.0), waiting(59.0)])) == 1
+    assert len(lines_of([waits(30.0), waits(40.0), waits(59.0)])) == 1
     assert [next_report(s) for s in (0, 5, 15, 60, 119, 120)] == [5, 15, 60, 120, 120, 180]
 
 
 def test_new_wait_is_told_anew():
-    assert len(lines_of([waiting(20.0), waiting(5.0)])) == 2
-    assert len(lines_of([waiting(20.0), waiting(20.0, cycle=1)])) == 2
+    assert len(lines_of([waits(20.0), waits(5.0)])) == 2
+    assert len(lines_of([waits(20.0), waits(20.0, cycle=1)])) == 2
 
 
 def test_waiting_names_who_is_missing_and_where_it_stands():
-    (_, line) = lines_of([epoch("densenet100-2", 3), waiting(12.0)])
+    (_, line) = lines_of([epoch("densenet100-2", 3), waits(12.0)])
     assert line.split(None, 1) == ["resnet18", "waits for densenet100-2 (epoch 5/24), 12 s"]
-    (unheard,) = lines_of([waiting(12.0)])
+    (unheard,) = lines_of([waits(12.0)])
     assert "densenet100-2 (not started)" in unheard
 
 
 def test_waiting_for_nobody_is_waiting_for_the_merge():
-    (line,) = lines_of([waiting(12.0, missing=())])
+    (line,) = lines_of([waits(12.0, missing=())])
     assert "the teacher of cycle 1 to be merged" in line
 
 
 def test_many_missing_students_are_counted():
-    (line,) = lines_of([waiting(12.0, missing="abcdef")])
+    (line,) = lines_of([waits(12.0, missing="abcdef")])
     assert "c (not started) and 3 more, 12 s" in line
-
-
-def taught(student, teacher, weights):
-    return events.taught(student=student, cycle=0, teacher=teacher, weights=weights, waited_s=1.0)
 
 
 def test_common_teacher_is_told_once():
     weights = {"resnet18": 0.48, "densenet100-2": 0.52}
-    (line,) = lines_of([taught(student, "common", weights) for student in STUDENTS])
+    (line,) = lines_of([taught(student, weights=weights) for student in STUDENTS])
     assert line.strip() == "teacher of cycle 1: resnet18 48.0 % and densenet100-2 52.0 %"
 
 
 def test_teacher_of_one_student_is_told_with_the_student():
     lines = lines_of(
         [
-            taught("resnet18", "without-resnet18", {"densenet100-2": 1.0}),
-            taught("densenet100-2", "without-densenet100-2", {"resnet18": 1.0}),
+            taught(teacher="without-resnet18", weights={"densenet100-2": 1.0}),
+            taught("densenet100-2", teacher="without-densenet100-2", weights={"resnet18": 1.0}),
         ]
     )
     assert lines[0].startswith("resnet18 ")
@@ -176,6 +179,20 @@ def test_restart_stop_and_finish_are_told():
     ]
 
 
-def test_publishing_is_quiet():
-    event = events.published(student="resnet18", cycle=0, accuracy=0.5, bytes=1, seconds=1.0)
-    assert lines_of([event]) == []
+def test_publishing_and_progress_are_quiet():
+    assert lines_of([published(), progress(), run_started(), run_finished(result())]) == []
+
+
+def test_note_is_printed_as_it_is():
+    assert lines_of([events.note(text="[W&B] gone: no space left on device")]) == [
+        "[W&B] gone: no space left on device"
+    ]
+
+
+def test_several_workers_are_told():
+    (line,) = lines_of([started(workers=4, threads=2)])
+    assert line.endswith("on cpu, 2 threads in each of 4 workers")
+
+
+def test_eight_kinds_of_event_are_worth_a_line():
+    assert len(lines_of(ONE_OF_EACH)) == 8
