@@ -17,21 +17,29 @@ import yaml
 from raymd.data.names import check_dataset
 from raymd.distillation.methods import METHODS, get_method
 from raymd.errors import UserError, unknown_name
-from raymd.fields import about, read
+from raymd.fields import about, about_of, choices_of
 from raymd.models.names import known_models
-from raymd.recipes import LrDrop, Precision
+from raymd.recipes import LrDrop, check_recipe
+from raymd.settings import student_ids
+from raymd.student_options import OPTIONS, StudentOptions, read_students
 
+Resume = Literal["false", "true", "auto"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+View = Literal["auto", "live", "lines", "json", "none"]
+AUGMENTS = ("none", "crop-flip", "randaugment", "mixup")
 EXAMPLE = "--students resnet18,resnet50"
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_INTERVAL = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|st|steps?|e|epochs?)")
 _YAML_HEADER = "# settings of a raymd run; null leaves the choice to the data set's recipe\n"
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitConfig:
+class FitConfig(StudentOptions):
     """What the user asks of a run; None leaves a setting to the data set's recipe.
 
     Every field is documented by its ``about``, which ``python -m raymd.fit --help`` prints. Values
-    may be texts, as a flag brings them.
+    may be texts, as a flag brings them. The fields of StudentOptions are said here for all
+    students, and in ``student`` for one.
 
     Raises:
         UserError: A value of the wrong type, outside its limits, or an unknown name; with the
@@ -39,17 +47,41 @@ class FitConfig:
     """
 
     students: tuple[str, ...] = field(
-        metadata=about(f"networks to train together, with commas between: {EXAMPLE}")
+        metadata=about(
+            "networks to train together, with commas between: resnet18,resnet50; also"
+            " timm:NAME and package.module:function"
+        )
+    )
+    student: Mapping[str, StudentOptions] = field(
+        default_factory=dict,
+        metadata=about("options of single students: --student.resnet50.lr 0.05", read_apart=True),
     )
     dataset: str = field(
         default="digits",
-        metadata=about("digits, cifar10, cifar100, or parquet:DIR for data of your own"),
+        metadata=about(
+            "digits, mnist, cifar10, cifar100, or your own: folder:DIR, parquet:DIR, arrow:DIR"
+        ),
     )
     data_dir: str | None = field(
         default=None, metadata=about("folder where the data set is, or is downloaded to")
     )
+    image_size: int | None = field(
+        default=None,
+        metadata=about("side in pixels at which networks see the images", minimum=4),
+    )
     subset: int | None = field(
         default=None, metadata=about("use only so many of the training images", minimum=1)
+    )
+    augment: tuple[str, ...] | None = field(
+        default=None,
+        metadata=about("what training images undergo; default: the data set's own", names=AUGMENTS),
+    )
+    mixup_alpha: float | None = field(
+        default=None, metadata=about("of mixup's Beta distribution; default: 0.2", above=0)
+    )
+    recipe: str | None = field(
+        default=None,
+        metadata=about("cifar, imagenet, digits, mnist, finetune, or FILE.yaml; default: by data"),
     )
     method: str = field(
         default="md",
@@ -70,25 +102,12 @@ class FitConfig:
     kl_scale: Literal["t2", "none"] = field(
         default="t2", metadata=about("multiply the KL by t squared, or not (Eq. 9 to the letter)")
     )
-    lr: float | None = field(
-        default=None, metadata=about("learning rate of every student at the start", above=0)
-    )
     lr_drop: LrDrop | None = field(
         default=None,
         metadata=about(
             "the learning rate drops tenfold at 50 % and 75 % of all epochs, or each time at the"
             " next cycle's beginning"
         ),
-    )
-    batch_size: int | None = field(
-        default=None, metadata=about("images a step, over all workers of a student", minimum=1)
-    )
-    weight_decay: float | None = field(
-        default=None, metadata=about("SGD's, for every student", minimum=0)
-    )
-    momentum: float = field(default=0.9, metadata=about("SGD's", minimum=0, below=1))
-    precision: Precision | None = field(
-        default=None, metadata=about("arithmetic of forward and backward; weights stay fp32")
     )
     val_fraction: float | None = field(
         default=None,
@@ -102,6 +121,9 @@ class FitConfig:
     seed: int = field(
         default=0, metadata=about("of every random draw of the run", minimum=0, below=10**9)
     )
+    device: Device = field(
+        default="auto", metadata=about("auto: a GPU if the cluster has one; mps: Apple's, one node")
+    )
     cpus_per_worker: float | None = field(
         default=None, metadata=about("CPUs reserved for each training worker", above=0)
     )
@@ -109,21 +131,37 @@ class FitConfig:
         default=None,
         metadata=about("GPUs reserved for each training worker; 0.5: two share one", minimum=0),
     )
+    checkpoint_every: str = field(
+        default="60s",
+        metadata=about("commit so often, and at each phase's end: 90s, 10m, 500steps, 1epoch"),
+    )
     storage: str = field(default="runs", metadata=about("folder or URI that holds the runs"))
     name: str | None = field(
         default=None, metadata=about("the run's folder in the storage; default: a timestamped one")
     )
-    resume: bool = field(
-        default=False, metadata=about("go on with the named run, or with the latest one")
+    resume: Resume = field(
+        default="false",
+        metadata=about(
+            "go on with the named run, or with the latest one; auto: begin one if there is none"
+        ),
     )
     address: str | None = field(
         default=None, metadata=about("Ray cluster to join; default: one on this machine")
     )
+    view: View = field(
+        default="auto",
+        metadata=about("live in a terminal, else lines; json: one event a line; none: nothing"),
+    )
+    log: tuple[str, ...] | None = field(
+        default=None,
+        metadata=about("where else scalars go, beside TensorBoard's folder", names=("wandb",)),
+    )
     verbose: bool = field(default=False, metadata=about("show the logs of Ray and the workers"))
 
     def __post_init__(self) -> None:
-        for entry in dataclasses.fields(self):
-            object.__setattr__(self, entry.name, read(entry, getattr(self, entry.name)))
+        super().__post_init__()
+        ids = student_ids(self.students)
+        object.__setattr__(self, "student", read_students(self.student, ids=ids))
         self.validate()
 
     @classmethod
@@ -152,18 +190,57 @@ class FitConfig:
             if arch not in known_models():
                 raise unknown_name("network", arch, known_models(), flag="--students")
         get_method(self.method)
+        if self.recipe is not None:
+            check_recipe(self.recipe)
+        parse_checkpoint_every(self.checkpoint_every)
+        self._validate_devices()
         check_dataset(self.dataset)
         if self.name is not None and not _FOLDER_NAME.fullmatch(self.name):
             raise UserError(
                 f"name {self.name!r}: takes a plain folder name of letters, digits, '.', '_' and"
                 " '-' (--name; --storage takes the folder around it)"
             )
+
+    def _validate_devices(self) -> None:
         gpus = self.gpus_per_worker
+        if gpus and self.device in ("cpu", "mps"):
+            raise UserError(
+                f"gpus_per_worker {gpus:g} with device {self.device}: Ray counts CUDA's GPUs"
+                " (--gpus_per_worker, --device)"
+            )
         if gpus is not None and gpus > 1 and gpus != int(gpus):
             raise UserError(
                 f"gpus_per_worker {gpus:g}: takes a part of one GPU or a whole number of them"
                 " (--gpus_per_worker)"
             )
+
+
+@dataclass(frozen=True)
+class CheckpointEvery:
+    """How often a student commits beside the ends of phases; one of the three is set."""
+
+    seconds: float | None = None
+    steps: int | None = None
+    epochs: int | None = None
+
+
+def parse_checkpoint_every(text: str) -> CheckpointEvery:
+    """Read ``--checkpoint_every``: a number with s, m, min, h, steps or epochs behind it.
+
+    Raises:
+        UserError: It is none, or zero; with examples.
+    """
+    match = _INTERVAL.fullmatch(text.strip().lower())
+    number, unit = (float(match[1]), match[2]) if match else (0.0, "")
+    kind = "epochs" if unit.startswith("e") else "steps" if unit.startswith("st") else "seconds"
+    if number <= 0 or (kind != "seconds" and number != int(number)):
+        raise UserError(
+            f"checkpoint_every {text!r}: takes a time or a number of steps or epochs, such as 90s,"
+            " 10m, 1h, 500steps, 1epoch (--checkpoint_every)"
+        )
+    if kind == "seconds":
+        return CheckpointEvery(seconds=number * {"s": 1, "m": 60, "h": 3600}[unit[0]])
+    return CheckpointEvery(**{kind: int(number)})
 
 
 def parse_yaml(text: str) -> dict[str, object]:
@@ -190,7 +267,33 @@ def from_yaml(text: str) -> FitConfig:
     return FitConfig.from_mapping(parse_yaml(text))
 
 
+def config_dict(config: FitConfig) -> dict[str, Any]:
+    """All settings as plain values, what is said most first; single students' options as said."""
+    values = {entry.name: getattr(config, entry.name) for entry in ordered_fields()}
+    values["student"] = {student: options.said() for student, options in config.student.items()}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def ordered_fields() -> list["dataclasses.Field[Any]"]:
+    """FitConfig's fields: its own, then those that can also be said of one student."""
+    entries = dataclasses.fields(FitConfig)
+    return sorted(entries, key=lambda entry: entry.name in OPTIONS)
+
+
+def commented_yaml(config: FitConfig) -> str:
+    """All settings as YAML, each below its documentation, as ``--print_config`` shows them."""
+    parts = [_YAML_HEADER]
+    for entry in ordered_fields():
+        notes = [about_of(entry).help, about_of(entry).limits()]
+        if choices_of(entry):
+            notes.append(f"one of {', '.join(choices_of(entry))}")
+        value = {entry.name: config_dict(config)[entry.name]}
+        text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+        parts.append(f"# {'; '.join(note for note in notes if note)}\n{text}")
+    return "".join(parts)
+
+
 def to_yaml(config: FitConfig) -> str:
     """All settings as YAML, in their order; from_yaml gives back an equal FitConfig."""
-    settings = dataclasses.asdict(config) | {"students": list(config.students)}
+    settings = config_dict(config)
     return _YAML_HEADER + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)

@@ -7,6 +7,8 @@ pickling: all of its state is in ``args``.
 import difflib
 from collections.abc import Iterable
 
+FEW_NAMES = 6
+
 
 class RaymdError(Exception):
     """Anything raymd raises on purpose. ``exit_code`` is what the command line ends with."""
@@ -43,5 +45,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, flag: str) -> Us
     """
     known = sorted(known)
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+    known_ones = f"known: {', '.join(known)}"
+    hint = f"did you mean {' or '.join(near)}?" if near else known_ones
+    if near and len(known) <= FEW_NAMES:  # of a few the nearest in spelling may be the wrong one
+        hint += f" ({known_ones})"
     return UserError(f"unknown {kind} {name!r} ({flag}): {hint}")

@@ -26,12 +26,16 @@ class About:
         help: What it is, with its unit.
         minimum: The smallest value allowed.
         above, below: Limits that are themselves not allowed.
+        names: What a field of several names can hold; empty for any.
+        read_apart: Whoever owns the field reads it, for it depends on others.
     """
 
     help: str
     minimum: float | None = None
     above: float | None = None
     below: float | None = None
+    names: tuple[str, ...] = ()
+    read_apart: bool = False
 
     def allows(self, value: float) -> bool:
         """Whether the value is within all limits."""
@@ -43,11 +47,13 @@ class About:
 
     def limits(self) -> str:
         """The limits in words, as in "at least 0, below 1"; empty if there are none."""
+        if self.names:
+            return f"some of {', '.join(self.names)}"
         words = {"at least": self.minimum, "above": self.above, "below": self.below}
         return ", ".join(f"{word} {limit:g}" for word, limit in words.items() if limit is not None)
 
 
-def about(help: str, **limits: float) -> dict[str, About]:
+def about(help: str, **limits: Any) -> dict[str, About]:
     """The ``metadata`` of a dataclass field: its documentation and its limits (see About)."""
     return {_KEY: About(help, **limits)}
 
@@ -103,6 +109,7 @@ def read(field: Field[Any], value: object) -> Any:
         return None
     choices = choices_of(field)
     if choices:
+        value = str(value).lower() if isinstance(value, bool) else value
         if value not in choices:
             raise unknown_name(field.name, str(value), choices, flag=flag(field))
         return value
@@ -112,6 +119,10 @@ def read(field: Field[Any], value: object) -> Any:
         raise _refusal(field, value) from error
     if isinstance(result, Real) and not about_of(field).allows(float(result)):
         raise _refusal(field, value)
+    names = about_of(field).names
+    for name in result if names else ():
+        if name not in names:
+            raise unknown_name(field.name, name, names, flag=flag(field))
     return result
 
 

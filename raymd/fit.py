@@ -2,80 +2,151 @@
 
     python -m raymd.fit --students resnet8,resnet20 --dataset digits
     python -m raymd.fit --config study.yaml --t 4        # a flag goes over the file
+    python -m raymd.fit --config study.yaml --plan       # what it would do, without training
 
 Place on the data's way: its beginning. Flags go over the YAML file, which goes over the recipe;
 config.py reads and checks all values, so a mistake is answered alike wherever it was made, in one
 line, before torch or Ray are imported.
 """
 
+import argparse
 import dataclasses
 import difflib
 import re
 import sys
-from argparse import ArgumentError, HelpFormatter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
-
-from raymd.config import EXAMPLE, FitConfig, parse_yaml
+from raymd.config import EXAMPLE, FitConfig, commented_yaml, ordered_fields, parse_yaml
 from raymd.errors import RaymdError, UserError
 from raymd.fields import about_of, flag, kind_of, metavar
+from raymd.student_options import OPTIONS
 
 INTERRUPTED = 130
 NO_DATASET = (
-    f"dataset {FitConfig.dataset}: none was given (--dataset cifar10, --dataset parquet:DIR)"
+    f"dataset {FitConfig.dataset}: none was given (--dataset cifar10, --dataset folder:DIR)"
 )
+STUDENT = "student"
+ACTIONS = ("plan", "json", "print_config")
 
 
-def build_parser() -> ArgumentParser:
+class _Parser(argparse.ArgumentParser):
+    """argparse, with its complaints as UserErrors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(_in_our_words(message))
+
+
+def build_parser() -> argparse.ArgumentParser:
     """The parser of all flags; every value stays a text, which FitConfig reads."""
-    parser = ArgumentParser(
+    parser = _Parser(
         prog="python -m raymd.fit",
         description="Train different image classifiers together so that each ends up better than"
         f" it would alone. Shortest: python -m raymd.fit {EXAMPLE}",
-        exit_on_error=False,
         allow_abbrev=False,
-        formatter_class=HelpFormatter,
+        argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags go over it")
-    for entry in dataclasses.fields(FitConfig):
-        _add_flag(parser, entry)
+    parser.add_argument(
+        "--plan", action="store_true", help="print what the run would do and need; train nothing"
+    )
+    parser.add_argument(
+        "--print_config", action="store_true", help="print all settings as YAML for --config"
+    )
+    parser.add_argument("--json", action="store_true", help="the same as --view json")
+    run = parser.add_argument_group("the run")
+    students = parser.add_argument_group(
+        "training", "for all students; for one of them: --student.resnet50.lr 0.05"
+    )
+    for entry in ordered_fields():
+        if entry.name != STUDENT:
+            _add_flag(students if entry.name in OPTIONS else run, entry)
     return parser
 
 
-def _add_flag(parser: ArgumentParser, entry: "dataclasses.Field[Any]") -> None:
+def _add_flag(parser: "argparse._ArgumentGroup", entry: "dataclasses.Field[Any]") -> None:
     notes = [about_of(entry).limits()]
-    if entry.default is not dataclasses.MISSING and entry.default not in (None, False):
+    if entry.default is not dataclasses.MISSING and entry.default not in (None, False, "false"):
         notes.append(f"default: {entry.default}")
     text = " ".join([about_of(entry).help, *(f"({note})" for note in notes if note)])
-    optional: dict[str, Any] = {"nargs": "?", "const": "true"} if kind_of(entry) is bool else {}
+    switch = kind_of(entry) is bool or entry.name == "resume"
+    optional: dict[str, Any] = {"nargs": "?", "const": "true"} if switch else {}
     parser.add_argument(
         flag(entry), metavar=metavar(entry), help=text.replace("%", "%%"), **optional
     )
 
 
-def read_settings(argv: Sequence[str]) -> dict[str, object]:
+def read_settings(argv: Sequence[str]) -> dict[str, Any]:
     """The settings that flags and their YAML file name, unread as yet; defaults are not among them.
+
+    ACTIONS that were asked for are among them, as True.
 
     Raises:
         UserError: An unknown flag, one without its value, or a file that cannot be read.
         SystemExit: ``--help`` was asked for and printed.
     """
-    parser = build_parser()
-    _refuse_unknown_flags(argv)
-    try:
-        given = vars(parser.parse_args(list(argv), defaults=False))
-    except ArgumentError as error:
-        raise UserError(_in_our_words(error)) from error
+    words, students = _split_students(argv)
+    _refuse_unknown_flags(words)
+    given = vars(build_parser().parse_args(words))
     path = given.pop("config", None)
-    settings = {} if path is None else _read_yaml_file(path)
-    return {**settings, **given}
+    settings: dict[str, Any] = {} if path is None else _read_yaml_file(path)
+    if given.pop("json", False):
+        given["view"] = "json"
+    merged = {**settings, **given}
+    if students:
+        merged[STUDENT] = _merged(settings.get(STUDENT), students)
+    return merged
+
+
+def _split_students(argv: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """The other words, and ``{id: {option: text}}`` of ``--student.ID.OPTION`` flags.
+
+    Ids may hold dots, options do not.
+    """
+    words, students = [], dict[str, dict[str, Any]]()
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith(f"--{STUDENT}."):
+            words.append(word)
+            continue
+        name, equals, value = word.partition("=")
+        student, _, option = name.removeprefix(f"--{STUDENT}.").rpartition(".")
+        if not student:
+            raise UserError(
+                f"{name}: takes a student's id and an option, such as --student.resnet50.lr 0.05"
+            )
+        if not equals:
+            value = _value_of(name, option, rest)
+        students.setdefault(student, {})[option] = value
+    return words, students
+
+
+def _value_of(name: str, option: str, rest: list[str]) -> str:
+    if rest and not rest[0].startswith("--"):
+        return rest.pop(0)
+    if option in OPTIONS and kind_of(FitConfig.__dataclass_fields__[option]) is bool:
+        return "true"
+    raise UserError(f"{name} needs a value after it")
+
+
+def _merged(said: Any, students: dict[str, dict[str, Any]]) -> Any:
+    """Options of the flags over those of the file."""
+    if said is None:
+        return students
+    if not isinstance(said, Mapping):
+        return said  # read_students says what is wrong with it
+    merged = dict(said)
+    for student, options in students.items():
+        before = said.get(student)
+        merged[student] = {**before, **options} if isinstance(before, Mapping) else options
+    return merged
 
 
 def _refuse_unknown_flags(argv: Sequence[str]) -> None:
-    known = ["help", "config", *(entry.name for entry in dataclasses.fields(FitConfig))]
+    known = ["help", "config", *ACTIONS, *(entry.name for entry in dataclasses.fields(FitConfig))]
+    known.remove(STUDENT)
     for word in argv:
         name = word.removeprefix("--").partition("=")[0]
         if word.startswith("--") and name not in known:
@@ -84,8 +155,8 @@ def _refuse_unknown_flags(argv: Sequence[str]) -> None:
             raise UserError(f"unknown flag --{name}: {hint}")
 
 
-def _in_our_words(error: ArgumentError) -> str:
-    text = " ".join(str(error).split())
+def _in_our_words(message: str) -> str:
+    text = " ".join(message.split())
     if valueless := re.fullmatch(r"argument (--\w+): expected one argument", text):
         name = valueless[1]
         return f"{name} needs a value after it ({name}=VALUE if the value begins with '-')"
@@ -97,7 +168,7 @@ def _in_our_words(error: ArgumentError) -> str:
     return text
 
 
-def _read_yaml_file(path: str) -> dict[str, object]:
+def _read_yaml_file(path: str) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -106,7 +177,7 @@ def _read_yaml_file(path: str) -> dict[str, object]:
     return parse_yaml(text)
 
 
-def _saved_settings(settings: dict[str, object]) -> dict[str, object]:
+def _saved_settings(settings: dict[str, Any]) -> dict[str, Any]:
     from raymd.runs import saved_settings  # pyarrow underneath, which --help has no use for
 
     return saved_settings(settings)
@@ -118,18 +189,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The words after the command; default: the process's own.
     """
-    words = sys.argv[1:] if argv is None else list(argv)
     try:
-        settings = read_settings(words)
-        if str(settings.get("resume")).lower() == "true":
-            settings = _saved_settings(settings)
-        config = FitConfig.from_mapping(settings)
-        if "dataset" not in settings:
-            print(NO_DATASET)
-        # only now: torch and Ray take seconds to import, and a mistake needs neither
-        from raymd.execution.run import fit
-
-        fit(config)
+        return _run(sys.argv[1:] if argv is None else list(argv))
     except RaymdError as error:
         kind = "" if error.exit_code == INTERRUPTED else "error: "
         print(f"raymd: {kind}{' '.join(str(error).split())}", file=sys.stderr)
@@ -137,6 +198,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("raymd: interrupted; --resume goes on with the run", file=sys.stderr)
         return INTERRUPTED
+
+
+def _run(words: Sequence[str]) -> int:
+    settings = read_settings(words)
+    actions = {name for name in ACTIONS if settings.pop(name, False)}
+    if str(settings.get("resume")).lower() in ("true", "auto"):
+        settings = _saved_settings(settings)
+    config = FitConfig.from_mapping(settings)
+    if "print_config" in actions:
+        print(commented_yaml(config), end="")
+        return 0
+    if "dataset" not in settings and config.view not in ("json", "none"):
+        print(NO_DATASET)
+    # only now: torch and Ray take seconds to import, and a mistake needs neither
+    from raymd.execution.run import fit, show_plan
+
+    if "plan" in actions:
+        show_plan(config)
+    else:
+        fit(config)
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from raymd.config import FitConfig, parse_yaml, to_yaml
 from raymd.errors import UserError
-from raymd.result import CONFIG
+from raymd.result import CONFIG, RESULT
 from raymd.settings import Settings, differences
 from raymd.storage import Storage
 
@@ -30,36 +30,51 @@ def latest_run(base: Storage) -> str:
     Raises:
         UserError: there is none.
     """
+    name = _latest(base)
+    if name is None:
+        raise UserError(
+            f"--resume: no run in {base.uri}; name its folder (--storage), or leave --resume out"
+        )
+    return name
+
+
+def _latest(base: Storage) -> str | None:
     begun = [
         (record["begun"], name)
         for name in base.list()
         if (record := base.record(f"{name}/{IDENTITY}")) is not None
     ]
-    if not begun:
-        raise UserError(
-            f"--resume: no run in {base.uri}; name its folder (--storage), or leave --resume out"
-        )
-    return max(begun)[1]
+    return max(begun)[1] if begun else None
 
 
-def choose_name(config: FitConfig, base: Storage) -> str:
-    """The run to begin or to go on with.
+def choose_run(config: FitConfig, base: Storage) -> tuple[str, bool]:
+    """The run to begin or to go on with: its name, and whether it is there already.
 
     Raises:
         UserError: it exists and ``--resume`` is not given, or the other way round.
     """
-    name = config.name or (latest_run(base) if config.resume else new_run_name())
+    name = config.name or _unnamed(config, base)
     exists = base.record(f"{name}/{IDENTITY}") is not None
-    if exists and not config.resume:
+    if exists and config.resume == "false":
         raise UserError(
             f"run {name!r} exists in {base.uri}; go on with it (--resume) or choose another --name"
         )
-    if config.resume and not exists:
+    if config.resume == "true" and not exists:
         raise UserError(
             f"--resume: no run {name!r} in {base.uri}; check --name and --storage, or leave "
-            "--resume out"
+            "--resume out (--resume auto begins a run where there is none)"
         )
-    return name
+    return name, exists
+
+
+def _unnamed(config: FitConfig, base: Storage) -> str:
+    if config.resume == "true":
+        return latest_run(base)
+    latest = _latest(base) if config.resume == "auto" else None
+    # what is finished leaves nothing to go on with, so a requeued job begins its next run
+    if latest is None or base.exists(f"{latest}/{RESULT}"):
+        return new_run_name()
+    return latest
 
 
 def begin(storage: Storage, *, config: FitConfig, settings: Settings, fingerprint: str) -> None:
@@ -94,13 +109,17 @@ def saved_settings(settings: dict[str, Any]) -> dict[str, Any]:
         settings: As flags and YAML gave them, unread; ``resume`` among them.
 
     Returns:
-        The run's own config.yaml with those over it; so ``--resume`` alone is enough.
+        The run's own config.yaml with those over it; so ``--resume`` alone is enough. Unchanged
+        where there is no such run, of which choose_run has to say something.
     """
     storage = str(settings.get("storage") or FitConfig.storage)
     base = Storage.at(storage)
-    name = str(settings.get("name") or latest_run(base))
+    name = settings.get("name")
+    if name is None:
+        asked = FitConfig(students=("resnet8",), resume=str(settings["resume"]).lower())
+        name = _unnamed(asked, base)
     try:
-        text = base.sub(name).read(CONFIG).to_pybytes().decode()
+        text = base.sub(str(name)).read(CONFIG).to_pybytes().decode()
     except (FileNotFoundError, NotADirectoryError):
-        return settings  # there is no such run, and choose_name says so
-    return {**parse_yaml(text), **settings, "name": name, "storage": storage}
+        return settings
+    return {**parse_yaml(text), **settings, "name": str(name), "storage": storage}

@@ -7,13 +7,22 @@ import pytest
 import yaml
 
 import raymd
-from raymd.config import FitConfig, from_yaml, to_yaml
+from raymd.config import (
+    CheckpointEvery,
+    FitConfig,
+    commented_yaml,
+    from_yaml,
+    ordered_fields,
+    parse_checkpoint_every,
+    to_yaml,
+)
 from raymd.distillation.schedule import build_schedule
 from raymd.errors import UserError
 from raymd.fields import about_of
-from raymd.recipes import CIFAR, DIGITS, IMAGENET, default_val_fraction, recipe_for
+from raymd.recipes import default_val_fraction, get_recipe, known_recipes, recipe_for
 from raymd.settings import Settings, differences, resolve, student_ids
 
+DIGITS, CIFAR, IMAGENET = (get_recipe(name) for name in ("digits", "cifar", "imagenet"))
 PAIR = ("resnet8", "resnet20")
 
 
@@ -67,8 +76,23 @@ MISTAKES = [
     ("storage", "", ["''", "a text", "--storage"]),
     ("name", "a/b", ["'a/b'", "folder name", "--name"]),
     ("name", "..", ["'..'", "folder name", "--name"]),
-    ("resume", "yes please", ["'yes please'", "true or false", "--resume"]),
+    ("resume", "yes please", ["'yes please'", "auto", "--resume"]),
     ("verbose", 1, ["1", "true or false", "--verbose"]),
+    ("optimizer", "adam", ["'adam'", "--optimizer", "adamw"]),
+    ("lr_schedule", "cos", ["'cos'", "--lr_schedule", "cosine"]),
+    ("ema", 1.0, ["1.0", "below 1", "--ema"]),
+    ("label_smoothing", 1.0, ["1.0", "below 1", "--label_smoothing"]),
+    ("grad_clip", -1, ["-1", "at least 0", "--grad_clip"]),
+    ("workers_per_student", 0, ["0", "at least 1", "--workers_per_student"]),
+    ("augment", "mixups", ["'mixups'", "mixup", "--augment"]),
+    ("recipe", "imagnet", ["'imagnet'", "imagenet", "--recipe"]),
+    ("recipe", "none.yaml", ["none.yaml", "No such file", "--recipe"]),
+    ("device", "gpu", ["'gpu'", "cuda", "--device"]),
+    ("image_size", 0, ["0", "at least 4", "--image_size"]),
+    ("log", "wandbb", ["'wandbb'", "wandb", "--log"]),
+    ("view", "lives", ["'lives'", "live", "--view"]),
+    ("student", {"resnet9": {"lr": 1}}, ["'resnet9'", "resnet8", "--student.resnet9"]),
+    ("student", "lr", ["'lr'", "--student.resnet8.lr 0.05"]),
 ]
 
 
@@ -78,7 +102,7 @@ def test_mistake_is_answered_with_value_limit_and_flag(setting, value, words):
         config(**{setting: value})
     message = str(caught.value)
     assert "\n" not in message
-    assert message.startswith((setting, "unknown"))
+    assert message.startswith((setting, "unknown", str(value)))
     assert [word for word in words if word not in message] == []
     assert str(pickle.loads(pickle.dumps(caught.value))) == message
 
@@ -110,6 +134,7 @@ def test_config_cannot_be_changed_but_replaced():
         {},
         {"epochs": 3, "lr": 1e-5, "precision": "bf16", "name": "2024", "resume": True},
         {"students": "resnet8", "storage": "s3://bucket/ünter uns", "val_fraction": 0},
+        {"student": {"resnet20": {"lr": 0.5, "pretrained": False}}, "augment": "mixup"},
     ],
 )
 def test_yaml_round_trip(said):
@@ -117,8 +142,17 @@ def test_yaml_round_trip(said):
 
 
 def test_yaml_holds_every_setting_in_order():
-    names = [entry.name for entry in dataclasses.fields(FitConfig)]
+    names = [entry.name for entry in ordered_fields()]
+    assert sorted(names) == sorted(FitConfig.__dataclass_fields__)
+    assert names[0] == "students"
     assert list(yaml.safe_load(to_yaml(config()))) == names
+
+
+def test_printed_configuration_is_one_that_config_takes():
+    said = config(t=4, student={"resnet8": {"lr": "0.05"}}, augment="crop-flip,mixup")
+    text = commented_yaml(said)
+    assert from_yaml(text) == said
+    assert "# temperature of the soft labels" in text
 
 
 def test_yaml_takes_list_comma_string_and_bare_exponent():
@@ -171,27 +205,26 @@ def test_recipe_follows_data_and_size(dataset, image_size, recipe):
 
 
 def test_recipes_carry_the_papers_numbers():
-    assert (CIFAR.epochs, CIFAR.tin, CIFAR.td, CIFAR.lr) == (320, 10, 30, 0.1)
-    assert (IMAGENET.epochs, IMAGENET.tin, IMAGENET.td) == (120, 5, 10)
-    assert CIFAR.student_batch_size("densenet100") == 64
-    assert CIFAR.student_batch_size("resnet110") == 128
-    assert IMAGENET.student_batch_size("resnet18") == 256
-    decays = [CIFAR.student_weight_decay(a) for a in ("alexnet", "vgg19", "resnet110")]
+    assert CIFAR.run == {"epochs": 320, "tin": 10, "td": 30}
+    assert IMAGENET.run == {"epochs": 120, "tin": 5, "td": 10}
+    assert CIFAR.options("densenet100")["batch_size"] == 64
+    assert CIFAR.options("resnet110")["batch_size"] == 128
+    assert IMAGENET.options("resnet18")["batch_size"] == 256
+    decays = [CIFAR.options(a)["weight_decay"] for a in ("alexnet", "vgg19", "resnet110")]
     assert decays == [5e-4, 5e-4, 1e-4]
-    assert IMAGENET.student_weight_decay("alexnet") == 1e-4
+    assert IMAGENET.options("alexnet")["weight_decay"] == 1e-4
 
 
 def test_networks_without_batchnorm_start_lower_on_imagenet_alone():
     archs = ("alexnet", "squeezenet1_1", "resnet18")
-    assert [IMAGENET.student_lr(arch) for arch in archs] == [0.01, 0.01, 0.1]
-    assert [CIFAR.student_lr(arch) for arch in archs] == [0.1, 0.1, 0.1]
+    assert [IMAGENET.options(arch)["lr"] for arch in archs] == [0.01, 0.01, 0.1]
+    assert [CIFAR.options(arch)["lr"] for arch in archs] == [0.1, 0.1, 0.1]
 
 
 def test_every_recipe_drops_its_learning_rate_between_cycles():
-    for recipe in (DIGITS, CIFAR, IMAGENET):
-        schedule = build_schedule(
-            method="md", epochs=recipe.epochs, tin=recipe.tin, td=recipe.td, lr_drop=recipe.lr_drop
-        )
+    assert {"digits", "mnist", "cifar", "imagenet", "finetune"} <= set(known_recipes())
+    for recipe in map(get_recipe, known_recipes()):
+        schedule = build_schedule(method="md", **{"lr_drop": "exact", **recipe.run})
         assert min(epoch.lr_factor for epoch in schedule.epochs) < 1
         assert schedule.first_drop_inside_distillation() is None
 
@@ -206,11 +239,12 @@ def test_val_fraction_depends_on_training_images_after_subset():
 
 def test_resolve_leaves_nothing_open():
     settings = settings_of(dataset="digits", image_size=8, num_train=1437)
-    assert (settings.epochs, settings.tin, settings.td) == (DIGITS.epochs, DIGITS.tin, DIGITS.td)
-    assert (settings.precision, settings.lr_drop) == ("fp32", "cycle")
-    assert [s.lr for s in settings.students] == [DIGITS.lr, DIGITS.lr]
+    assert (settings.epochs, settings.tin, settings.td) == (6, 2, 1)
+    assert settings.lr_drop == "cycle"
+    assert [s.lr for s in settings.students] == [0.0025, 0.0025]
     left_open = [k for k, v in settings.to_dict().items() if v is None]
-    assert left_open == ["subset"]
+    assert left_open == ["subset", "image_size", "augment"]
+    assert [k for k, v in vars(settings.students[0]).items() if v is None] == ["init_from"]
 
 
 def test_what_was_said_goes_over_the_recipe():
@@ -243,6 +277,85 @@ def test_drop_inside_a_distillation_phase_is_warned_of():
     assert "--lr_drop cycle" in warned[0]
     for quiet in ({"epochs": 320}, {"epochs": 120, "lr_drop": "cycle"}, {"method": "independent"}):
         assert not [line for line in lines_of(dataset="cifar10", **quiet) if "warning" in line]
+
+
+def test_one_students_options_go_over_all_students_and_the_recipe():
+    settings = settings_of(lr=0.5, student={"resnet20": {"lr": "0.05", "ema": 0.99}})
+    assert [(s.lr, s.ema) for s in settings.students] == [(0.5, 0.0), (0.05, 0.99)]
+    assert Settings.from_dict(settings.to_dict()) == settings
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"lrr": 1}, ["'lrr'", "'resnet8'", "did you mean lr?"]),
+        ({"lr": 0}, ["student 'resnet8'", "lr 0", "above 0"]),
+        ({"epochs": 3}, ["'epochs'", "warmup_epochs"]),
+        (3, ["'resnet8'", "3"]),
+        ({"pretrained": True, "init_from": "x"}, ["--pretrained", "--init_from"]),
+    ],
+)
+def test_wrong_option_of_one_student_is_answered_in_one_line(options, words):
+    with pytest.raises(UserError) as caught:
+        config(student={"resnet8": options})
+    assert "\n" not in str(caught.value)
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_adamw_and_trained_weights_bring_their_own_rates():
+    (plain,) = settings_of(students="resnet8", dataset="cifar10").students
+    (adamw,) = settings_of(students="resnet8", dataset="cifar10", optimizer="adamw").students
+    assert (plain.lr, adamw.lr, adamw.weight_decay) == (0.1, 0.001, 0.05)
+    said = {"students": "resnet8", "dataset": "cifar10", "init_from": "runs/x"}
+    assert settings_of(**said).students[0].lr == pytest.approx(0.01)
+    assert any("a tenth" in line for line in lines_of(**said))
+    assert any("may throw them away" in line for line in lines_of(**said, lr=0.1))
+    assert not any("trained weights" in line for line in lines_of(**said, lr=0.01))
+
+
+def test_named_recipe_goes_over_the_data_sets():
+    settings = settings_of(recipe="finetune", init_from="w.safetensors")
+    assert (settings.epochs, settings.students[0].lr_schedule) == (20, "cosine")
+    assert settings.students[0].lr == 0.01
+    assert any("no student begins" in line for line in lines_of(recipe="finetune"))
+
+
+def test_recipe_of_ones_own_is_read_and_checked(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("epochs: 9\ntin: 1\ntd: 2\nlr: 1e-4\nbatch_size: 8\n")
+    settings = settings_of(recipe=str(path))
+    assert (settings.epochs, settings.students[0].lr) == (9, 0.0001)
+    for text, word in [
+        ("epochs: 9", "says tin"),
+        ("epoch: 9", "'epoch'"),
+        ("[", "--recipe"),
+        ("3", "lines like"),
+        ("epochs: 9\ntin: 1\ntd: 2\nlr: -1\nbatch_size: 8\n", "lr -1"),
+    ]:
+        wrong = tmp_path / f"{abs(hash(text))}.yaml"
+        wrong.write_text(text)
+        with pytest.raises(UserError, match=word):
+            config(recipe=str(wrong))
+
+
+@pytest.mark.parametrize(
+    ("text", "every"),
+    [
+        ("90s", CheckpointEvery(seconds=90.0)),
+        ("1.5 min", CheckpointEvery(seconds=90.0)),
+        ("1h", CheckpointEvery(seconds=3600.0)),
+        ("500steps", CheckpointEvery(steps=500)),
+        ("1epoch", CheckpointEvery(epochs=1)),
+    ],
+)
+def test_checkpoint_interval_is_read(text, every):
+    assert parse_checkpoint_every(text) == every
+
+
+@pytest.mark.parametrize("text", ["often", "0s", "60", "1.5steps", "-3m", ""])
+def test_wrong_checkpoint_interval_is_refused_with_examples(text):
+    with pytest.raises(UserError, match=r"500steps.*--checkpoint_every"):
+        parse_checkpoint_every(text)
 
 
 def test_budget_without_distillation_is_announced():

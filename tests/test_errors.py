@@ -53,7 +53,8 @@ def test_mistakes_of_a_user_end_with_two_and_other_failures_with_one() -> None:
 def test_unknown_name_is_answered_with_the_nearest_known_one(name: str) -> None:
     error = errors.unknown_name("network", name, ["vgg19", "resnet110"], flag="--students")
     assert isinstance(error, UserError)
-    assert str(error) == f"unknown network {name!r} (--students): did you mean resnet110?"
+    hint = "did you mean resnet110? (known: resnet110, vgg19)"
+    assert str(error) == f"unknown network {name!r} (--students): {hint}"
 
 
 def test_name_near_to_none_is_answered_with_all_known_ones() -> None:

@@ -10,7 +10,7 @@ import pytest
 import raymd
 from raymd.config import FitConfig
 from raymd.errors import RaymdError, UserError
-from raymd.fit import build_parser, main
+from raymd.fit import build_parser, main, read_settings
 
 STUDENTS = ["--students", "resnet8,resnet20"]
 
@@ -21,6 +21,7 @@ def fitted(monkeypatch):
     received: list[FitConfig] = []
     execution = types.ModuleType("raymd.execution.run")
     execution.fit = received.append
+    execution.show_plan = lambda config: received.append(("plan", config))
     monkeypatch.setitem(sys.modules, "raymd.execution.run", execution)
     return received
 
@@ -30,7 +31,7 @@ def fail_with(monkeypatch, error):
         raise error
 
     execution = types.ModuleType("raymd.execution.run")
-    execution.fit = fit
+    execution.fit = execution.show_plan = fit
     monkeypatch.setitem(sys.modules, "raymd.execution.run", execution)
 
 
@@ -42,7 +43,7 @@ MISTAKES = [
     ("--students resnet8, resnet20", ["'resnet20'", "no spaces"]),
     ("resnet8", ["'resnet8'", "--students"]),
     ("--student resnet8", ["--student:", "did you mean --students"]),
-    ("--students resnet8 --epoch 3", ["--epoch:", "did you mean --epochs?"]),
+    ("--students resnet8 --epoch 3", ["--epoch:", "did you mean --epochs"]),
     ("--students resnet8 --val-fraction 0.1", ["--val-fraction:", "--val_fraction"]),
     ("--students resnet8 --lrdrop=cycle", ["--lrdrop:", "--lr_drop"]),
     ("--students resnet8 --zzzzzz", ["--zzzzzz: see --help"]),
@@ -60,8 +61,17 @@ MISTAKES = [
     ("--students resnet8 --precision bf32", ["'bf32'", "bf16", "--precision"]),
     ("--students resnet8 --kl_scale t", ["'t'", "--kl_scale"]),
     ("--students resnet8 --val_fraction 1", ["'1'", "below 1", "--val_fraction"]),
+    ("--students resnet8 --student.resnet9.lr 1", ["'resnet9'", "did you mean resnet8"]),
+    ("--students resnet8 --student.resnet8.rl 1", ["'rl'", "lr"]),
+    ("--students resnet8 --student.resnet8.lr", ["--student.resnet8.lr needs a value"]),
+    ("--students resnet8 --student.lr 1", ["--student.lr: takes", "--student.resnet50.lr"]),
+    ("--students resnet8 --student.resnet8.lr=x", ["'resnet8'", "'x'", "a number"]),
+    ("--students resnet8 --device gpu", ["'gpu'", "cuda", "--device"]),
+    ("--students resnet8 --checkpoint_every 5", ["'5'", "500steps", "--checkpoint_every"]),
+    ("--students resnet8 --recipe imagnet", ["'imagnet'", "imagenet", "--recipe"]),
+    ("--students resnet8 --pretrained --init_from x", ["--pretrained", "--init_from"]),
     ("--students resnet8 --name a/b", ["'a/b'", "--name"]),
-    ("--students resnet8 --resume=perhaps", ["'perhaps'", "true or false", "--resume"]),
+    ("--students resnet8 --resume=perhaps", ["'perhaps'", "auto", "--resume"]),
     ("--config", ["--config needs a value"]),
     ("--config {dir}/none.yaml", ["none.yaml", "No such file", "--config"]),
     ("--config {dir}", ["directory", "--config"]),
@@ -101,12 +111,12 @@ def test_flag_goes_over_yaml_which_goes_over_default(fitted, tmp_path):
     # wherever --config stands in the line
     assert main(["--td", "5", "--config", str(path), "--epochs", "null"]) == 0
     (config,) = fitted
-    assert (config.t, config.td, config.epochs, config.momentum) == (4.0, 5, None, 0.9)
+    assert (config.t, config.td, config.epochs, config.momentum) == (4.0, 5, None, None)
     assert config.students == ("resnet8", "resnet20")
 
 
 def test_flags_reach_fit_in_their_types(fitted):
-    line = "--lr 1e-4 --subset 50 --precision fp16 --name 7 --resume --verbose false --seed 3"
+    line = "--lr 1e-4 --subset 50 --precision fp16 --name 7 --verbose false --seed 3"
     assert main([*STUDENTS, *line.split()]) == 0
     assert fitted == [
         FitConfig(
@@ -115,7 +125,6 @@ def test_flags_reach_fit_in_their_types(fitted):
             subset=50,
             precision="fp16",
             name="7",
-            resume=True,
             seed=3,
         )
     ]
@@ -126,7 +135,7 @@ def test_default_dataset_is_announced_and_a_named_one_is_not(fitted, capsys):
     out = capsys.readouterr().out
     assert "digits" in out
     assert "--dataset cifar10" in out
-    assert "--dataset parquet:DIR" in out
+    assert "--dataset folder:DIR" in out
     main([*STUDENTS, "--dataset", "digits"])
     assert capsys.readouterr().out == ""
 
@@ -157,14 +166,42 @@ def test_help_shows_every_flag_with_its_default(capsys):
         main(["--help"])
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert [n for n in FitConfig.__dataclass_fields__ if f"--{n} " not in text] == []
+    assert {n for n in FitConfig.__dataclass_fields__ if f"--{n} " not in text} == {"student"}
     assert "temperature of the soft labels (above 0) (default: 3.0)" in text
     assert "%%" not in text
 
 
 def test_parser_keeps_values_as_texts():
-    given = build_parser().parse_args(["--t", "4"], defaults=False)
-    assert vars(given) == {"t": "4"}
+    assert read_settings(["--t", "4"]) == {"t": "4"}
+    assert vars(build_parser().parse_args([])) == {}
+
+
+def test_flags_of_one_student_go_over_the_files(fitted, tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("students: resnet8,resnet20\nstudent: {resnet8: {lr: 0.5, ema: 0.9}}\n")
+    flags = "--student.resnet8.lr 0.2 --student.resnet20.compile --student.resnet20.momentum=0"
+    assert main(["--config", str(path), *flags.split()]) == 0
+    (config,) = fitted
+    assert {student: options.said() for student, options in config.student.items()} == {
+        "resnet8": {"lr": 0.2, "ema": 0.9},
+        "resnet20": {"compile": True, "momentum": 0.0},
+    }
+
+
+def test_plan_trains_nothing_and_json_is_a_view(fitted):
+    assert main([*STUDENTS, "--plan"]) == 0
+    assert main([*STUDENTS, "--json"]) == 0
+    assert fitted[0] == ("plan", FitConfig(students=("resnet8", "resnet20")))
+    assert fitted[1].view == "json"
+
+
+def test_printed_configuration_starts_the_same_run(fitted, tmp_path, capsys):
+    assert main([*STUDENTS, "--t", "4", "--print_config"]) == 0
+    path = tmp_path / "printed.yaml"
+    path.write_text(capsys.readouterr().out)
+    assert fitted == []
+    assert main(["--config", str(path)]) == 0
+    assert fitted == [FitConfig(students=("resnet8", "resnet20"), t=4.0)]
 
 
 def run_python(code: str) -> str:

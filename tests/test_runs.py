@@ -10,7 +10,7 @@ from raymd.runs import (
     IDENTITY,
     begin,
     check_same_science,
-    choose_name,
+    choose_run,
     latest_run,
     new_run_name,
     saved_settings,
@@ -45,27 +45,47 @@ def test_resume_without_a_name_takes_the_run_begun_last(tmp_path: Path) -> None:
     begun(tmp_path, "a-newer")
     (tmp_path / "not-a-run").mkdir()
     assert latest_run(Storage.at(tmp_path)) == "a-newer"
-    assert choose_name(config(resume=True), Storage.at(tmp_path)) == "a-newer"
+    assert choose_run(config(resume=True), Storage.at(tmp_path)) == ("a-newer", True)
+
+
+def test_resume_auto_goes_on_with_what_is_unfinished_and_else_begins(tmp_path: Path) -> None:
+    base = Storage.at(tmp_path)
+    assert choose_run(config(resume="auto"), base)[1] is False
+    assert choose_run(config(resume="auto", name="job"), base) == ("job", False)
+    storage = begun(tmp_path, "job")
+    assert choose_run(config(resume="auto", name="job"), base) == ("job", True)
+    assert choose_run(config(resume="auto"), base) == ("job", True)
+    storage.write("result.json", b"{}")
+    assert choose_run(config(resume="auto", name="job"), base) == ("job", True)
+    assert choose_run(config(resume="auto"), base)[1] is False
+
+
+def test_resume_auto_takes_the_unfinished_runs_settings_and_no_others(tmp_path: Path) -> None:
+    given = {"resume": "auto", "storage": str(tmp_path), "students": "resnet8"}
+    assert saved_settings(dict(given)) == given
+    begun(tmp_path, "one", t=5)
+    merged = saved_settings(dict(given))
+    assert (merged["t"], merged["name"], merged["students"]) == (5.0, "one", "resnet8")
 
 
 def test_resume_where_there_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no run in .*--storage"):
-        choose_name(config(resume=True), Storage.at(tmp_path))
+        choose_run(config(resume=True), Storage.at(tmp_path))
     begun(tmp_path, "one")
     with pytest.raises(UserError, match=r"no run 'two' .*--name"):
-        choose_name(config(resume=True, name="two"), Storage.at(tmp_path))
+        choose_run(config(resume=True, name="two"), Storage.at(tmp_path))
 
 
 def test_a_name_that_exists_needs_resume(tmp_path: Path) -> None:
     begun(tmp_path, "one")
     with pytest.raises(UserError, match=r"'one' exists .*--resume"):
-        choose_name(config(name="one"), Storage.at(tmp_path))
+        choose_run(config(name="one"), Storage.at(tmp_path))
 
 
 def test_a_run_is_there_only_once_its_identity_is_committed(tmp_path: Path) -> None:
     storage = begun(tmp_path, "one")
     storage.delete(IDENTITY)
-    assert choose_name(config(name="one"), Storage.at(tmp_path)) == "one"
+    assert choose_run(config(name="one"), Storage.at(tmp_path)) == ("one", False)
 
 
 def test_same_science_goes_on_and_another_is_named(tmp_path: Path) -> None:
