@@ -64,6 +64,7 @@ def line_of(cells: Sequence[Cell], *, width: int) -> Text:
     for cell in fitting(cells, width=width):
         line.append(cell.text, style=cell.style).append(cell.gap)
     line.rstrip()
+    line.truncate(width, overflow="ellipsis")
     return line
 
 
@@ -72,8 +73,18 @@ def colours_of(students: Sequence[str]) -> dict[str, str]:
     return {student: COLOURS[place % len(COLOURS)] for place, student in enumerate(students)}
 
 
-def cut(text: str, *, width: int) -> str:
-    """The text in at most so many columns of a terminal, with an ellipsis for what is left out."""
+def cut(text: str, *, width: int, tail: int = 0) -> str:
+    """The text in at most so many columns of a terminal, with an ellipsis for what is left out.
+
+    Args:
+        text: One line.
+        width: In columns.
+        tail: Characters of the end to keep, so that the middle is left out.
+    """
     if cell_len(text) <= width:
         return text
-    return set_cell_size(text, max(width - 1, 0)).rstrip() + "…"[:width]
+    end = text[len(text) - tail :]
+    room = width - 1 - cell_len(end)
+    if room < 0:
+        return set_cell_size(text, max(width, 0))
+    return set_cell_size(text, room).rstrip() + "…" + end

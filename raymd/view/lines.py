@@ -50,6 +50,8 @@ class Lines:
         sliced: The students take turns on the same resources (time left).
     """
 
+    name = "lines"
+
     def __init__(
         self,
         console: Console,

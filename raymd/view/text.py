@@ -1,6 +1,8 @@
 """Numbers as people read them in a terminal; every text here is a pure function of its numbers."""
 
 from collections.abc import Sequence
+from itertools import pairwise
+from statistics import fmean as mean
 
 ABSENT = "-"
 
@@ -50,3 +52,33 @@ def listed(items: Sequence[str], *, most: int = 3) -> str:
     if len(items) < 2:
         return "".join(items)
     return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def num_bytes(number: int) -> str:
+    """``512 B``, ``25.9 kB``, ``1.2 MB``: in powers of 1000."""
+    if number < 1000:
+        return f"{number} B"
+    value = float(number)
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 999.95:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1000:,.1f} TB"
+
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: Sequence[float], *, width: int) -> str:
+    """The values' course in at most ``width`` characters, from their lowest to their highest.
+
+    More values than characters are averaged, neighbours together; of one value there is no course.
+    """
+    if len(values) < 2 or width < 1:
+        return ""
+    if len(values) > width:
+        edges = [place * len(values) // width for place in range(width + 1)]
+        values = [mean(values[a:b]) for a, b in pairwise(edges)]
+    low, span = min(values), max(values) - min(values)
+    places = [(value - low) / span if span else 0.5 for value in values]
+    return "".join(BARS[min(int(place * len(BARS)), len(BARS) - 1)] for place in places)

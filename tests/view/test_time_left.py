@@ -50,6 +50,24 @@ def test_position_follows_restarts():
     assert left.seconds() == 8.0
 
 
+def test_epoch_under_way_counts_as_far_as_it_is():
+    left = TimeLeft(["a", "b"], epochs=10)
+    left.finished_epoch("a", epoch=0, seconds=4.0)
+    left.under_way("a", epoch=1, part=0.5, seconds=100.0)
+    assert left.seconds_of("a") == 8.5 * 4.0
+    assert left.seconds_of("b") is None
+
+
+def test_first_epoch_under_way_gives_a_guess_until_it_has_ended():
+    left = TimeLeft(["a"], epochs=10)
+    left.under_way("a", epoch=0, part=0.0, seconds=None)
+    assert left.seconds() is None
+    left.under_way("a", epoch=0, part=0.25, seconds=8.0)
+    assert left.seconds() == left.seconds_of("a") == 9.75 * 8.0
+    left.finished_epoch("a", epoch=0, seconds=6.0)
+    assert left.seconds() == 9 * 6.0
+
+
 def test_nothing_is_left_at_the_end():
     assert seen({"a": [1.0] * 10}) == 0
 

@@ -1,0 +1,147 @@
+"""Where a run stands: what its events so far amount to, for whatever shows it as a whole.
+
+Enters: events, in the order they arrive, each with the moment it did. Leaves: a RunState, which
+dashboard.py draws. What no event has told is None, so that nobody shows it.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from raymd.view.student_now import Doing, StudentNow, Wait
+from raymd.view.text import listed, percent
+from raymd.view.time_left import TimeLeft
+
+NOTES = 3
+
+
+@dataclass
+class RunState:
+    """Where all students stand.
+
+    Attributes:
+        epochs, tin, td, distils: As for Lines.
+        began: The moment the view began, on the clock of ``add``.
+        time_left: Of each student and of all.
+        students: By id, in the order asked for.
+        run, method, dataset: Once ``run_started`` has told them.
+        published_bytes: Of each cycle.
+        notes: The newest lines for people, the oldest first.
+        finished: Whether there is a result.
+    """
+
+    epochs: int
+    tin: int | None
+    td: int | None
+    distils: bool
+    began: float
+    time_left: TimeLeft
+    students: dict[str, StudentNow]
+    run: str | None = None
+    method: str | None = None
+    dataset: str | None = None
+    published_bytes: dict[int, int] = field(default_factory=dict)
+    notes: deque[str] = field(default_factory=lambda: deque(maxlen=NOTES))
+    finished: bool = False
+    _teachers: set[tuple[int, str]] = field(default_factory=set)
+
+    @classmethod
+    def of(
+        cls,
+        students: Sequence[str],
+        *,
+        epochs: int,
+        tin: int | None = None,
+        td: int | None = None,
+        distils: bool = True,
+        sliced: bool = False,
+        began: float = 0.0,
+    ) -> "RunState":
+        """The state of a run that nothing has been heard of."""
+        time_left = TimeLeft(students, epochs=epochs, sliced=sliced)
+        now = {student: StudentNow(student) for student in students}
+        return cls(epochs, tin, td, distils, began, time_left, now)
+
+    @property
+    def waits(self) -> list[tuple[Wait, list[str]]]:
+        """Each wait once, since its beginning, with the students that share it."""
+        shared: dict[tuple[int, tuple[str, ...]], tuple[Wait, list[str]]] = {}
+        for student in self.students.values():
+            if (wait := student.wait) is not None:
+                first, who = shared.setdefault((wait.cycle, wait.missing), (wait, []))
+                first.since = min(first.since, wait.since)
+                who.append(student.id)
+        return list(shared.values())
+
+    def recall(self, history: Iterable[Mapping[str, Any]]) -> None:
+        """Take in the epochs of earlier attempts: accuracies alone, nothing that goes on now."""
+        for event in history:
+            student = self.students.get(event["student"])
+            if student is not None and event["event"] == "epoch":
+                student.recall(event)
+
+    def add(self, event: Mapping[str, Any], *, now: float) -> None:
+        """Take in an event; one of a student unknown here does nothing.
+
+        Args:
+            event: As events.py makes them, with ``time`` or without.
+            now: The moment it came, in seconds of any clock.
+        """
+        student = self.students.get(event.get("student", ""))
+        if student is not None:
+            student.add(event, now=now)
+            self._add_to_run(student, event)
+            return
+        match event["event"]:
+            case "run_started":
+                self.run, self.method = event["run"], event["method"]
+                self.dataset = event["dataset"]
+            case "run_finished":
+                self.finished = True
+            case "note":
+                self._note(event["text"])
+
+    def _add_to_run(self, student: StudentNow, event: Mapping[str, Any]) -> None:
+        """What a student's event means for the whole run."""
+        match event["event"]:
+            case "started":
+                self.time_left.started(student.id, epoch=event["epoch"])
+            case "progress":
+                part, seconds = event["step"] / event["steps"], student.epoch_seconds
+                self.time_left.under_way(
+                    student.id, epoch=event["epoch"], part=part, seconds=seconds
+                )
+            case "epoch":
+                epoch, seconds = event["epoch"], event["seconds"]
+                self.time_left.finished_epoch(student.id, epoch=epoch, seconds=seconds)
+                student.doing = self._after(event)
+            case "published":
+                before = self.published_bytes.get(event["cycle"], 0)
+                self.published_bytes[event["cycle"]] = before + event["bytes"]
+            case "taught":
+                self._taught(event)
+            case "restarted":
+                self.time_left.started(student.id, epoch=event["epoch"])
+                what = f"restarted (restart {event['attempt']}): {event['reason']}"
+                self._note(f"{student.id} {what}")
+
+    def _after(self, event: Mapping[str, Any]) -> Doing:
+        """What a student does at an epoch's end, which no event tells."""
+        if event["epoch"] + 1 == self.epochs:
+            return "finishing"
+        if self.distils and event["phase"] == "independent" and event["r"] + 1 == self.tin:
+            return "publishing"
+        phase: Doing = event["phase"]
+        return phase
+
+    def _taught(self, event: Mapping[str, Any]) -> None:
+        teacher = (event["cycle"], event["teacher"])
+        one_for_all = event["student"] in event["weights"]
+        if one_for_all and teacher not in self._teachers:
+            self._teachers.add(teacher)
+            by = [f"{student} {percent(a).strip()}" for student, a in event["weights"].items()]
+            self._note(f"teacher of cycle {event['cycle'] + 1}: {listed(by)}")
+
+    def _note(self, text: str) -> None:
+        self.notes.append(" ".join(text.split()))
