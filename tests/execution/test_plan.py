@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from raymd.errors import UserError
-from raymd.execution.plan import Plan, make_plan, num_fitting
+from raymd.execution.plan import Plan, check_workers, choose_device, make_plan, num_fitting
 
 LAPTOP = {"CPU": 8.0, "memory": 1e10, "node:10.0.0.1": 1.0}
 GPU_NODE = {"CPU": 16.0, "GPU": 4.0}
 
 
-def ids(count: int) -> list[str]:
-    return [f"resnet8-{n}" for n in range(1, count + 1)]
+def ids(count: int) -> dict[str, int]:
+    """So many students of one worker each."""
+    return {f"resnet8-{n}": 1 for n in range(1, count + 1)}
 
 
 # -- defaults ---------------------------------------------------------------------------------
@@ -61,6 +62,73 @@ def test_default_fits_whatever_the_cluster_is() -> None:
                 assert plan.cpus_per_worker == math.floor(plan.cpus_per_worker)
 
 
+@pytest.mark.parametrize(
+    ("workers", "nodes", "cpus", "gpus"),
+    [
+        ((2, 2), [LAPTOP], 2, 0),
+        ((3, 1), [LAPTOP], 2, 0),
+        ((2,), [LAPTOP], 4, 0),
+        ((2, 2), [GPU_NODE], 4, 1),
+        # a student's workers may lie on two nodes
+        ((4,), [{"CPU": 2.0}, {"CPU": 2.0}], 1, 0),
+        ((2, 1), [{"CPU": 4.0}, {"CPU": 4.0}], 2, 0),
+        ((4, 4), [{"CPU": 8.0, "GPU": 4.0}, {"CPU": 8.0, "GPU": 4.0}], 2, 1),
+    ],
+)
+def test_default_share_counts_all_workers_of_all_students(
+    workers: tuple[int, ...], nodes: list[dict[str, float]], cpus: float, gpus: float
+) -> None:
+    by_student = {f"s{n}": count for n, count in enumerate(workers)}
+    plan = make_plan(by_student, nodes=nodes)
+    assert (plan.cpus_per_worker, plan.gpus_per_worker) == (cpus, gpus)
+    assert (plan.workers, plan.num_workers) == (by_student, sum(workers))
+    assert plan.students == tuple(by_student)
+
+
+# -- device -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("device", "nodes", "gpus", "resolved"),
+    [
+        ("auto", [LAPTOP], None, "cpu"),
+        ("auto", [GPU_NODE], None, "cuda"),
+        ("auto", [GPU_NODE], 0, "cpu"),
+        ("auto", [LAPTOP, GPU_NODE], 0.5, "cuda"),
+        ("cpu", [GPU_NODE], None, "cpu"),
+        ("cpu", [GPU_NODE], 0, "cpu"),
+        ("cuda", [GPU_NODE], None, "cuda"),
+        ("mps", [LAPTOP], None, "mps"),
+        ("mps", [LAPTOP], 0, "mps"),
+    ],
+)
+def test_device_follows_what_was_asked_and_what_is_there(
+    device: str, nodes: list[dict[str, float]], gpus: float | None, resolved: str
+) -> None:
+    assert choose_device(device, nodes=nodes, gpus_per_worker=gpus) == resolved
+    plan = make_plan(ids(2), nodes=nodes, device=device, gpus_per_worker=gpus)
+    assert plan.device == resolved
+    assert (plan.gpus_per_worker > 0) == (resolved == "cuda")
+
+
+def test_cuda_without_a_gpu_is_refused_with_what_is_there_and_the_flags() -> None:
+    with pytest.raises(UserError, match="8 CPUs and 0 GPUs on 1 node") as caught:
+        make_plan(ids(2), nodes=[LAPTOP], device="cuda")
+    assert "--device cpu" in str(caught.value)
+    assert "--address" in str(caught.value)
+
+
+def test_mps_on_several_machines_is_refused() -> None:
+    with pytest.raises(UserError, match=r"one machine.*2 nodes.*--device cpu"):
+        make_plan(ids(2), nodes=[LAPTOP, LAPTOP], device="mps")
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("cuda", 0), ("cpu", 1), ("mps", 0.5)])
+def test_gpus_that_contradict_the_device_are_refused(device: str, gpus: float) -> None:
+    with pytest.raises(UserError, match=rf"gpus_per_worker {gpus:g} with device {device}"):
+        make_plan(ids(1), nodes=[GPU_NODE], device=device, gpus_per_worker=gpus)
+
+
 # -- what was asked for -----------------------------------------------------------------------
 
 
@@ -101,7 +169,7 @@ def refusal(students: int, nodes: list[dict[str, float]], **asked: Any) -> str:
 
 def test_too_many_gpus_are_refused_with_numbers_and_remedy() -> None:
     text = refusal(5, [GPU_NODE])
-    assert "all 5 students at once" in text
+    assert "the 5 workers of 5 students at once" in text
     assert "3 CPUs and 1 GPUs, 16 CPUs and 4 GPUs on 1 node hold 4." in text
     # not 0.8, of which four GPUs hold four: a part of a GPU is a part of one GPU
     assert "(--gpus_per_worker 0.5)" in text
@@ -163,8 +231,54 @@ def test_no_node_at_all_is_refused_without_a_remedy_that_cannot_help() -> None:
     assert "0 CPUs and 0 GPUs on 0 nodes hold 0. Name fewer --students" in text
 
 
+def test_too_many_workers_are_refused_with_how_many_fit() -> None:
+    with pytest.raises(UserError) as caught:
+        make_plan({"resnet8": 4, "vgg11": 2}, nodes=[GPU_NODE])
+    text = str(caught.value)
+    assert "the 6 workers of 2 students at once" in text
+    assert "hold 4." in text
+    # no part of a GPU: the workers of resnet8 need one each
+    assert "(--workers_per_student 2)" in text
+    make_plan({"resnet8": 2, "vgg11": 2}, nodes=[GPU_NODE])
+
+
+def test_cuda_asked_for_is_not_answered_with_going_without_gpus() -> None:
+    nodes = [{"CPU": 8.0, "GPU": 2.0}]
+    with pytest.raises(UserError) as caught:
+        make_plan({"a": 1, "b": 1, "c": 1}, nodes=nodes, device="cuda")
+    assert "(--gpus_per_worker 0.5)" in str(caught.value)
+    with pytest.raises(UserError) as caught:
+        make_plan({"a": 2, "b": 1}, nodes=nodes, device="cuda")
+    assert "gpus_per_worker" not in str(caught.value)
+    assert "(--workers_per_student 1)" in str(caught.value)
+
+
+def test_part_of_a_gpu_for_several_workers_of_a_student_is_refused() -> None:
+    with pytest.raises(UserError, match=r"2 workers of resnet8") as caught:
+        make_plan({"vgg11": 1, "resnet8": 2}, nodes=[GPU_NODE], gpus_per_worker=0.5)
+    assert "--gpus_per_worker 1, or --workers_per_student 1" in str(caught.value)
+    make_plan({"vgg11": 1, "resnet8": 1}, nodes=[GPU_NODE], gpus_per_worker=0.5)
+
+
+def test_steps_with_fewer_images_than_workers_are_refused() -> None:
+    sizes = {"a": 4, "b": 64}
+    check_workers({"a": 4, "b": 8}, batch_sizes=sizes, num_samples=1000)
+    with pytest.raises(UserError, match=r"b: its 8 workers would share steps of 5 of 5 ") as caught:
+        check_workers({"a": 1, "b": 8}, batch_sizes=sizes, num_samples=5)
+    assert "at most 5 (--workers_per_student)" in str(caught.value)
+    # five images in two steps: the smaller has two
+    with pytest.raises(UserError, match=r"steps of 2 of 5 .*--batch_size \(now 4\)"):
+        check_workers({"a": 3, "b": 1}, batch_sizes=sizes, num_samples=5)
+
+
 def test_plan_survives_plan_json() -> None:
-    plan = make_plan(ids(2), nodes=[GPU_NODE])
-    fields = json.loads(json.dumps(plan.to_dict()))
-    assert Plan(**{**fields, "students": tuple(fields["students"])}) == plan
-    assert fields["placement"] == "resident"
+    plan = make_plan({"resnet8": 2, "vgg11": 1}, nodes=[GPU_NODE])
+    fields = json.loads(json.dumps({**plan.to_dict(), "files": {}}))
+    assert Plan.from_dict(fields) == plan
+    assert (fields["placement"], fields["device"]) == ("resident", "cuda")
+
+
+def test_plan_json_of_another_version_is_refused_with_what_it_lacks() -> None:
+    with pytest.raises(UserError, match="missing workers, device"):
+        Plan.from_dict({"students": ["a"], "cpus_per_worker": 1.0, "gpus_per_worker": 0.0,
+                        "threads": 1, "placement": "resident"})  # fmt: skip
