@@ -1,15 +1,19 @@
 """Which networks there are, and what recipes need to know of each; without torch.
 
-Enters: a name as ``--students`` takes it. Leaves: whether it is known, its family and whether it
-has BatchNorm, for config.py and recipes.py. What a name builds is in registry.py; a test holds
-the names here against torchvision and against the small-image networks.
+Enters: a name as ``--students`` takes it: one of known_models(), ``timm:NAME`` or
+``package.module:function``. Leaves: whether it can be one, its family and whether it has BatchNorm,
+for config.py and recipes.py. What a name builds is in registry.py; a test holds the names here
+against torchvision and against the small-image networks.
 """
 
+import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from raymd.errors import UserError, unknown_name
 
 SMALL_IMAGE_MAX_PIXELS = 64  # up to this side, small_image.py's definitions are meant
+TIMM = "timm:"
 FAMILIES = ("alexnet", "vgg", "resnet", "densenet", "squeezenet", "other")
 
 # fmt: off
@@ -55,7 +59,14 @@ _FAMILY_PREFIXES = {
     "densenet": "densenet",
     "squeezenet": "squeezenet",
 }
-_NO_BATCHNORM_PREFIXES = ("alexnet", "convnext", "squeezenet", "swin", "vgg", "vit")
+_NO_BATCHNORM_PREFIXES = (
+    *("alexnet", "convnext", "squeezenet", "swin", "vgg", "vit"),
+    # timm's alone
+    *("beit", "cait", "crossvit", "davit", "deit", "dm_nfnet", "edgenext", "eva", "focalnet"),
+    *("hiera", "mambaout", "mixer", "mvitv2", "nf_", "nfnet", "pit_", "poolformer", "pvt"),
+    *("resmlp", "twins"),
+)
+_TIMM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,7 @@ class NameFacts:
 
 def _built_in_facts(name: str) -> NameFacts:
     family = next((f for p, f in _FAMILY_PREFIXES.items() if name.startswith(p)), "other")
-    batchnorm = name.endswith("_bn") or not name.startswith(_NO_BATCHNORM_PREFIXES)
+    batchnorm = "_bn" in name or not name.startswith(_NO_BATCHNORM_PREFIXES)
     return NameFacts(family, batchnorm)
 
 
@@ -81,13 +92,13 @@ _FACTS = {name: _built_in_facts(name) for name in BUILT_IN}
 
 
 def known_models() -> tuple[str, ...]:
-    """All names, sorted: built in, torchvision's, and what register_model added."""
+    """All names of one word, sorted: built in, torchvision's, and what register_model added."""
     return tuple(sorted(_FACTS))
 
 
 def family(name: str) -> str:
     """The network's family, one of FAMILIES; UserError for an unknown name."""
-    return _facts(name).family
+    return facts(name).family
 
 
 def has_batchnorm(name: str) -> bool:
@@ -98,7 +109,7 @@ def has_batchnorm(name: str) -> bool:
     Raises:
         UserError: An unknown name.
     """
-    return _facts(name).batchnorm
+    return facts(name).batchnorm
 
 
 def add_model(name: str, *, family: str, batchnorm: bool) -> None:
@@ -113,12 +124,74 @@ def add_model(name: str, *, family: str, batchnorm: bool) -> None:
         _FACTS[name] = NameFacts(family, batchnorm)
 
 
+def is_callable(name: str) -> bool:
+    """Whether it is written as ``package.module:function`` is."""
+    module, colon, function = name.partition(":")
+    parts = [*module.split("."), function]
+    if f"{module.lower()}:" == TIMM or parts[-2] == "py":  # a timm name; a file instead of a module
+        return False
+    return bool(colon) and all(part.isidentifier() for part in parts)
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be a network's name; imports neither the network nor timm.
+
+    Raises:
+        UserError: With the nearest names, or how they are written.
+    """
+    if name.startswith(TIMM):
+        _check_timm_name(name)
+    elif name.partition(":")[0] == "__main__":
+        raise UserError(
+            f"network {name!r}: workers have another __main__; put the function into a module, or"
+            " decorate it with register_model and call raymd.fit in the same script (--students)"
+        )
+    elif name not in _FACTS and not is_callable(name):
+        raise unknown_model(name)
+
+
+def _check_timm_name(name: str) -> None:
+    if not _TIMM_NAME.fullmatch(name.removeprefix(TIMM)):
+        raise UserError(
+            f"network {name!r}: after {TIMM!r} stands a name of timm's own, such as"
+            " timm:resnet18 or timm:resnet18.a1_in1k (--students)"
+        )
+    if find_spec("timm") is None:
+        raise timm_missing()
+
+
+def timm_missing() -> UserError:
+    """The error for a ``timm:NAME`` where timm is not installed."""
+    return UserError(
+        f"networks named {TIMM}NAME need timm, which is not installed: pip install 'raymd[timm]'"
+        " on every machine of the cluster (--students)"
+    )
+
+
 def unknown_model(name: str) -> UserError:
-    """The error for a name that is not known, with the nearest ones."""
+    """The error for a name that is not known, with the nearest ones or how it may be meant."""
+    prefix, separator, rest = (name[:4].lower(), name[4:5], name[5:])
+    if prefix == "timm" and separator and not separator.isalnum() and rest:
+        return UserError(f"unknown network {name!r} (--students): did you mean {TIMM}{rest}?")
+    if not set(":/\\").isdisjoint(name) or ".py" in name:
+        return UserError(
+            f"unknown network {name!r} (--students): a function of your own is written"
+            f" package.module:function, as in nets:tiny for tiny in nets.py; timm's networks"
+            f" {TIMM}NAME"
+        )
     return unknown_name("network", name, known_models(), flag="--students")
 
 
-def _facts(name: str) -> NameFacts:
+def facts(name: str) -> NameFacts:
+    """Family and BatchNorm of a network; what is not known of it is "other" and True.
+
+    Raises:
+        UserError: An unknown name.
+    """
+    if name.startswith(TIMM):
+        return _built_in_facts(name.removeprefix(TIMM))
+    if is_callable(name):
+        return NameFacts("other", batchnorm=True)
     if name not in _FACTS:
         raise unknown_model(name)
     return _FACTS[name]

@@ -2,65 +2,32 @@
 
 Enters: a name, the number of classes, the images' channels and side. Leaves: a freshly initialised
 torch module that takes images ``[B, channels, side, side]`` and gives logits ``[B, num_classes]``.
-Weights are drawn from torch's global generator alone, which the caller seeds; none are downloaded.
+Weights are drawn from torch's global generator alone, which the caller seeds, or are pretrained.
 
     @register_model("tiny", min_size=4)
     def tiny(*, num_classes: int, in_channels: int, image_size: int) -> nn.Module: ...
 """
 
+import functools
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raymd.errors import UserError
 from raymd.models import names
+from raymd.models.callables import callable_entry, check_network
+from raymd.models.entry import Builder, ModelEntry
+from raymd.models.pretrained import build_torchvision_pretrained
+from raymd.models.timm_nets import timm_entry
 from raymd.models.torchvision_nets import build_torchvision, min_size_of, size_multiple_of
 
 SMALL_IMAGE_MODULE = "raymd.models.small_image"
-LARGE_IMAGE_SIZE = 224  # what networks of fixed patches were made for
-
-
-class Builder(Protocol):
-    """Builds a network for images of a size it can work on."""
-
-    def __call__(self, *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
-        """A freshly initialised network."""
-
 
 B = TypeVar("B", bound=Builder)
-
-
-@dataclass(frozen=True)
-class ModelEntry:
-    """One definition of a network.
-
-    Attributes:
-        name: As ``--students`` takes it.
-        build: Its builder.
-        min_size: The smallest side in pixels that it works on.
-        family: One of names.FAMILIES; recipes go by it.
-        size_multiple: It only works on sides that are a multiple of this.
-        small_image_only: It is meant up to 64 pixels; above, torchvision's network of that name.
-    """
-
-    name: str
-    build: Builder
-    min_size: int = 1
-    family: str = "other"
-    size_multiple: int = 1
-    small_image_only: bool = False
-
-    def input_size(self, image_size: int) -> int:
-        """The side in pixels at which the network sees images of this side; never smaller."""
-        size = max(image_size, self.min_size)
-        if size % self.size_multiple == 0:
-            return size
-        next_multiple = -(-size // self.size_multiple) * self.size_multiple
-        return max(LARGE_IMAGE_SIZE, next_multiple)
 
 
 _REGISTRY: dict[str, ModelEntry] = {}
@@ -94,7 +61,12 @@ def register_model(
         _check_free(name, build)
         names.add_model(name, family=family, batchnorm=batchnorm)
         _REGISTRY[name] = ModelEntry(
-            name, build, min_size, family, small_image_only=small_image_only
+            name,
+            build,
+            min_size,
+            family,
+            small_image_only=small_image_only,
+            users_own=build.__module__ != SMALL_IMAGE_MODULE,
         )
         return build
 
@@ -117,12 +89,26 @@ def _origin(build: Builder) -> tuple[str, str]:
     return build.__module__, getattr(build, "__qualname__", type(build).__qualname__)
 
 
+def registered(name: str) -> ModelEntry | None:
+    """What register_model was given under this name, raymd's small-image networks included."""
+    return _REGISTRY.get(name)
+
+
+def adopt(entry: ModelEntry) -> None:
+    """Register another process's entry; see shipped.py."""
+    _REGISTRY[entry.name] = entry
+
+
 def lookup(name: str, *, image_size: int) -> ModelEntry:
     """What the name means for images of this side in pixels.
 
     Raises:
-        UserError: An unknown name, or a network that has no definition for so large images.
+        UserError: A name that means nothing, or a network that cannot do images of this size.
     """
+    if name.startswith(names.TIMM):
+        return timm_entry(name, image_size=image_size)
+    if names.is_callable(name):
+        return callable_entry(name)
     importlib.import_module(SMALL_IMAGE_MODULE)  # its decorators fill the registry
     entry = _REGISTRY.get(name)
     if entry and not (entry.small_image_only and image_size > names.SMALL_IMAGE_MAX_PIXELS):
@@ -138,12 +124,14 @@ def lookup(name: str, *, image_size: int) -> ModelEntry:
 
 
 def _torchvision_entry(name: str) -> ModelEntry:
-    def build(*, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
-        return build_torchvision(
-            name, num_classes=num_classes, in_channels=in_channels, image_size=image_size
-        )
-
-    return ModelEntry(name, build, min_size_of(name), names.family(name), size_multiple_of(name))
+    return ModelEntry(
+        name,
+        functools.partial(build_torchvision, name),
+        min_size_of(name),
+        names.family(name),
+        size_multiple_of(name),
+        build_pretrained=functools.partial(build_torchvision_pretrained, name),
+    )
 
 
 def input_size(name: str, image_size: int) -> int:
@@ -179,27 +167,66 @@ class Upscaled(nn.Module):
         return logits_BK
 
 
-def build_model(name: str, *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
-    """A freshly initialised network, drawn from torch's global generator.
+def build_model(
+    name: str, *, num_classes: int, in_channels: int, image_size: int, pretrained: bool = False
+) -> nn.Module:
+    """A network, freshly initialised from torch's global generator or with trained weights.
 
     Args:
-        name: One of names.known_models().
+        name: One of names.known_models(), ``timm:NAME``, or ``package.module:function``.
         num_classes: K, the columns of its logits.
         in_channels: Channels of the images, 3 or any other number.
         image_size: Side of the images in pixels. Up to 64, names like resnet18 and vgg19 mean the
             small-image networks (small_image.py), above that torchvision's.
+        pretrained: Begin with weights that torchvision or timm brings, which may be downloaded;
+            where they are of another number of classes, the last layer is fresh.
 
     Returns:
         Images ``[B, in_channels, image_size, image_size]`` -> logits ``[B, num_classes]``; an
         Upscaled one where the network needs more pixels.
 
     Raises:
-        UserError: An unknown name, or a network that has no definition for so large images.
+        UserError: A name that means nothing, a network that cannot do images of this size, one of
+            the user's own that is no classifier of them, or one without pretrained weights.
+        DataError: Pretrained weights that cannot be downloaded.
     """
     entry = lookup(name, image_size=image_size)
+    build = _pretrained_builder(entry, image_size=image_size) if pretrained else entry.build
     size = entry.input_size(image_size)
-    net = entry.build(num_classes=num_classes, in_channels=in_channels, image_size=size)
+    net = build(num_classes=num_classes, in_channels=in_channels, image_size=size)
+    if entry.users_own:
+        check_network(name, net, num_classes=num_classes, in_channels=in_channels, image_size=size)
     return net if size == image_size else Upscaled(net, size=size)
+
+
+def _pretrained_builder(entry: ModelEntry, *, image_size: int) -> Builder:
+    if entry.build_pretrained is not None:
+        return entry.build_pretrained
+    raise UserError(
+        f"no pretrained weights for {entry.name!r} at {image_size} pixels; --pretrained works with"
+        f" torchvision's networks above {names.SMALL_IMAGE_MAX_PIXELS} pixels and timm:"
+    )
+
+
+def check_model(
+    name: str, *, num_classes: int, in_channels: int, image_size: int, pretrained: bool = False
+) -> None:
+    """Refuse what build_model would, before workers start; downloads nothing.
+
+    A network of the user's own is built and tried on two images, which no other needs. Arguments
+    are build_model's.
+
+    Raises:
+        UserError: As build_model.
+    """
+    entry = lookup(name, image_size=image_size)
+    if pretrained:
+        _pretrained_builder(entry, image_size=image_size)
+    if entry.users_own:
+        with torch.random.fork_rng(devices=[]):
+            build_model(
+                name, num_classes=num_classes, in_channels=in_channels, image_size=image_size
+            )
 
 
 def parameter_count(model: nn.Module) -> int:

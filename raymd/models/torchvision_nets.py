@@ -1,7 +1,8 @@
 """torchvision's classifiers, fitted to a number of classes, channels and an image size.
 
 Enters: one of names.TORCHVISION, from registry.py. Leaves: the network without any trained
-weights. What each needs of its input was found by trying, and tests hold it so.
+weights, which pretrained.py brings. What each needs of its input was found by trying, and tests
+hold it so.
 """
 
 from typing import Any
@@ -76,8 +77,13 @@ def _special_arguments(name: str, image_size: int) -> dict[str, Any]:
     return {}
 
 
+def first_conv(net: nn.Module) -> tuple[str, nn.Conv2d]:
+    """The convolution that sees the images, with its name in the network."""
+    return next((path, m) for path, m in net.named_modules() if isinstance(m, nn.Conv2d))
+
+
 def _rebuild_first_conv(net: nn.Module, *, in_channels: int) -> None:
-    path, old = next((p, m) for p, m in net.named_modules() if isinstance(m, nn.Conv2d))
+    path, old = first_conv(net)
     new = nn.Conv2d(
         in_channels,
         old.out_channels,

@@ -60,3 +60,57 @@ def test_importing_names_imports_no_torch():
         " sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "convnext_tiny", "timm:resnet18.a1_in1k", "nets:tiny", "package.nets:Tiny_2"],
+)
+def test_name_of_each_kind_passes(name):
+    names.check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("resnet-18", r"did you mean resnet18"),
+        ("ResNet18", r"did you mean resnet18"),
+        ("resnet19", r"did you mean resnet1"),
+        ("timm/resnet18", r"did you mean timm:resnet18\?"),
+        ("TIMM:resnet18", r"did you mean timm:resnet18\?"),
+        ("timm:", r"after 'timm:' stands a name of timm's own"),
+        ("timm:timm/resnet18", r"after 'timm:' stands a name of timm's own"),
+        ("nets.py:tiny", r"written package\.module:function"),
+        ("./nets:tiny", r"written package\.module:function"),
+        ("nets:", r"written package\.module:function"),
+        (":tiny", r"written package\.module:function"),
+        ("__main__:tiny", r"put the function into a module"),
+        ("", r"unknown network ''"),
+    ],
+)
+def test_name_that_can_be_none_is_answered_with_how_it_is_written(name, words):
+    with pytest.raises(UserError, match=words) as caught:
+        names.check_name(name)
+    assert "--students" in str(caught.value)
+
+
+def test_checking_a_timm_name_imports_neither_timm_nor_torch():
+    code = (
+        "import sys, raymd.models.names as n; n.check_name('timm:resnet18'); n.family('timm:vgg');"
+        " sys.exit('torch' in sys.modules or 'timm' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "batchnorm"),
+    [
+        ("timm:resnet18.a1_in1k", "resnet", True),
+        ("timm:vgg11.tv_in1k", "vgg", False),
+        ("timm:vgg11_bn.tv_in1k", "vgg", True),
+        ("timm:vit_tiny_patch16_224", "other", False),
+        ("nets:resnet18", "other", True),
+    ],
+)
+def test_recipes_go_by_the_name_after_timm_and_know_nothing_of_functions(name, family, batchnorm):
+    assert (names.family(name), names.has_batchnorm(name)) == (family, batchnorm)
