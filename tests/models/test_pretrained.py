@@ -1,6 +1,8 @@
 """torchvision's weights, fitted to other classes, channels and sizes; no test downloads any."""
 
+import time
 import urllib.error
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from torchvision import models
 
 from raymd.errors import DataError, UserError
 from raymd.models import build_model
+from raymd.models.pretrained import downloading
 from raymd.models.registry import check_model
 
 
@@ -133,3 +136,18 @@ def test_damaged_file_in_the_cache_is_named(cache):
     (cache / "resnet18-f37072fd.pth").write_bytes(b"half a download")
     with pytest.raises(DataError, match=r"resnet18-f37072fd\.pth"):
         pretrained("resnet18")
+
+
+def test_workers_of_a_machine_load_one_after_the_other():
+    inside, seen = [], []
+
+    def load(worker: int) -> None:
+        with downloading("resnet18", host="nowhere"):
+            inside.append(worker)
+            time.sleep(0.02)
+            seen.append(len(inside))
+            inside.remove(worker)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(load, range(4)))
+    assert seen == [1, 1, 1, 1]
