@@ -4,7 +4,7 @@ Enters: events, in the order they arrive, each with the moment it did. Leaves: a
 dashboard.py draws. What no event has told is None, so that nobody shows it.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,13 +66,17 @@ class RunState:
     @property
     def waits(self) -> list[tuple[Wait, list[str]]]:
         """Each wait once, since its beginning, with the students that share it."""
-        shared: dict[tuple[int, tuple[str, ...]], tuple[Wait, list[str]]] = {}
+        shared: dict[tuple[int, tuple[str, ...]], list[StudentNow]] = defaultdict(list)
         for student in self.students.values():
             if (wait := student.wait) is not None:
-                first, who = shared.setdefault((wait.cycle, wait.missing), (wait, []))
-                first.since = min(first.since, wait.since)
-                who.append(student.id)
-        return list(shared.values())
+                shared[wait.cycle, wait.missing].append(student)
+        return [
+            (
+                Wait(cycle, missing, min(s.wait.since for s in who if s.wait is not None)),
+                [student.id for student in who],
+            )
+            for (cycle, missing), who in shared.items()
+        ]
 
     def recall(self, history: Iterable[Mapping[str, Any]]) -> None:
         """Take in the epochs of earlier attempts: accuracies alone, nothing that goes on now."""
