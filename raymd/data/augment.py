@@ -1,27 +1,25 @@
-"""Crop, flip and normalise whole batches; every draw is a stateless hash of its position.
+"""Stored uint8 images become what a network sees: cropped, flipped, normalised, of its size.
 
 Place on the data's way: the loader's uint8 images enter, float32 images for the network leave.
 The pixels of a sample depend on (seed, stream, epoch or view, sample id) and on nothing else: not
 on its batch, on its rank, nor on what was drawn before, so a resumed run repeats them exactly.
 
-    B batch   C channels   H height   W width
-
-All works on channels_last memory, where a row of a crop is one run of W * C bytes: cropping is
-then one ``index_select`` that copies B * H such runs (0.04 ms for 128 CIFAR images on one CPU
-thread, against 0.35 to 0.6 ms for gathering or indexing single pixels).
+    B batch   C channels   H height   W width   S side that the network sees
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-import xxhash
 
-_MASK_64 = (1 << 64) - 1
-_MASK_63 = (1 << 63) - 1
-_FIELD_BITS = 20
-_FIELD = (1 << _FIELD_BITS) - 1
+from raymd.data import crops
+from raymd.data.names import check_augment
+from raymd.data.randaugment import rand_augment
+from raymd.errors import UserError
+
+SMALL_SIDE = 64  # above this side, images are stored larger than they are seen
+MIXUP_ALPHA = 0.2
 
 
 @dataclass(frozen=True)
@@ -31,106 +29,153 @@ class Augmentation:
     Attributes:
         pad: Zero pixels added on each side before a crop of the image's own size; 0: no crop.
         flip: Whether every second image, by chance, is mirrored left to right.
+        resized_crop: Whether a random box is resized to the network's side, as for ImageNet.
+        randaugment: Whether two random operations follow (randaugment.py).
+        mixup_alpha: Beta distribution of mixup's share; 0: no mixup. The loader mixes.
     """
 
     pad: int = 0
     flip: bool = False
+    resized_crop: bool = False
+    randaugment: bool = False
+    mixup_alpha: float = 0.0
 
 
-def stream_of(text: str) -> int:
-    """A 63-bit number for a name, such as a student's id; the same in every process."""
-    return xxhash.xxh3_64_intdigest(text.encode()) & _MASK_63
+@dataclass(frozen=True)
+class Pixels:
+    """How a split's images become a network's.
+
+    Attributes:
+        mean, std: Of each channel, for pixels scaled to 0..1.
+        image_size: The side S that networks see. Larger stored squares are cropped to it (at
+            random, or the middle), smaller ones are resized at the end; images that are not
+            square stay as they are.
+        augmentation: What training images undergo.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    image_size: int
+    augmentation: Augmentation = Augmentation()
 
 
-def position_key(purpose: str, *, seed: int, stream: int, epoch: int) -> int:
-    """A 63-bit number for a position, unlike that of any other purpose at the same position."""
-    return stream_of(f"{purpose}/{seed}/{stream}/{epoch}")
+def augmentation_for(*, side: int, is_grey: bool) -> Augmentation:
+    """The usual crop and flip for images of a side.
+
+    ImageNet's above 64 pixels and CIFAR's from 32 on; below, smaller shifts (grey: 1 at 8 pixels,
+    2 at 28). Small grey images are digits or letters as a rule, which a flip turns into others.
+    """
+    if side > SMALL_SIDE:
+        return Augmentation(resized_crop=True, flip=True)
+    if side >= 32:
+        return Augmentation(pad=4, flip=True)
+    return Augmentation(pad=max(1, side // (14 if is_grey else 8)), flip=not is_grey)
 
 
-def sample_hash(ids_B: torch.Tensor, *, seed: int, stream: int, epoch: int) -> torch.Tensor:
-    """A hash for each sample at one position: splitmix64 of id and position.
+def choose_augmentation(
+    names: tuple[str, ...] | None,
+    *,
+    default: Augmentation,
+    side: int,
+    is_grey: bool,
+    mixup_alpha: float = MIXUP_ALPHA,
+) -> Augmentation:
+    """The augmentation that ``--augment`` names.
 
     Args:
-        ids_B: int64 [B], on any device.
-        seed: The run's.
-        stream: Who draws, from ``stream_of``.
-        epoch: Number of the epoch or of the view.
+        names: Of ``names.AUGMENTATIONS``, in any order; None: the data set's own.
+        default: The data set's own.
+        side, is_grey: Of its images as stored; they decide the crop of "crop-flip" where the data
+            set has none of its own.
+        mixup_alpha: Used with "mixup" alone.
 
-    Returns:
-        int64 [B], uniform on 0..2**63-1.
+    Raises:
+        UserError: an unknown name, "none" with others, a name twice, or an alpha not above 0.
     """
-    key = position_key("sample", seed=seed, stream=stream, epoch=epoch)
-    mixed_B = ids_B * _signed(0x9E3779B97F4A7C15) + key  # int64 wraps, as the hash wants
-    mixed_B = (mixed_B ^ _shift_right(mixed_B, 30)) * _signed(0xBF58476D1CE4E5B9)
-    mixed_B = (mixed_B ^ _shift_right(mixed_B, 27)) * _signed(0x94D049BB133111EB)
-    return (mixed_B ^ _shift_right(mixed_B, 31)) & _MASK_63
+    if names is None:
+        return default
+    check_augment(names)
+    chosen = Augmentation(randaugment="randaugment" in names)
+    if "crop-flip" in names:
+        has_crop = default.pad or default.flip or default.resized_crop
+        usual = default if has_crop else augmentation_for(side=side, is_grey=is_grey)
+        chosen = replace(usual, randaugment=chosen.randaugment, mixup_alpha=0.0)
+    if "mixup" in names:
+        if not mixup_alpha > 0:
+            raise UserError(f"mixup_alpha {mixup_alpha:g}: mixup takes one above 0 (--mixup_alpha)")
+        chosen = replace(chosen, mixup_alpha=mixup_alpha)
+    return chosen
 
 
-def _shift_right(values: torch.Tensor, bits: int) -> torch.Tensor:
-    # torch shifts arithmetically, so the copies of the sign bit are masked away
-    return (values >> bits) & (_MASK_64 >> bits)
+def training_images(
+    images_BCHW: torch.Tensor, *, hash_B: torch.Tensor, pixels: Pixels
+) -> torch.Tensor:
+    """Augmented and normalised: float32 [B, C, S, S] in channels_last of stored uint8 images."""
+    made = augment(
+        images_BCHW,
+        hash_B=hash_B,
+        augmentation=pixels.augmentation,
+        image_size=pixels.image_size,
+    )
+    return _finish(made, pixels)
 
 
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >> 63 else value
+def clean_images(images_BCHW: torch.Tensor, *, pixels: Pixels) -> torch.Tensor:
+    """The middle, normalised: float32 [B, C, S, S] in channels_last of stored uint8 images."""
+    images_BHWC = images_BCHW.permute(0, 2, 3, 1)
+    if _is_larger(images_BCHW, pixels.image_size):
+        images_BHWC = crops.centre_crop(images_BHWC, side=pixels.image_size)
+    return _finish(images_BHWC.permute(0, 3, 1, 2), pixels)
 
 
 def augment(
-    images_BCHW: torch.Tensor, *, hash_B: torch.Tensor, augmentation: Augmentation
+    images_BCHW: torch.Tensor,
+    *,
+    hash_B: torch.Tensor,
+    augmentation: Augmentation,
+    image_size: int | None = None,
 ) -> torch.Tensor:
-    """Random crop from the zero-padded image, then a random flip.
+    """Random crop, random flip, RandAugment; each as the augmentation says.
 
     Args:
         images_BCHW: uint8, best in channels_last.
         hash_B: int64 [B] of ``sample_hash``, on the images' device.
-        augmentation: How far, and whether to flip.
+        augmentation: What to do.
+        image_size: The network's side; None: the stored one.
 
     Returns:
-        uint8 [B, C, H, W] in channels_last; the images themselves if there is nothing to do.
+        uint8 in channels_last: [B, C, S, S] of larger squares, else of the images' own size; the
+        images themselves if there is nothing to do.
     """
     images_BHWC = images_BCHW.permute(0, 2, 3, 1)
+    side = image_size or images_BCHW.shape[-1]
+    if augmentation.resized_crop:
+        boxes_B4 = crops.crop_boxes(hash_B, side=images_BCHW.shape[-1])
+        images_BHWC = crops.resized_crop(images_BHWC, boxes_B4, side=side)
+    elif _is_larger(images_BCHW, side):
+        images_BHWC = crops.centre_crop(images_BHWC, side=side)
     if augmentation.pad:
-        top_B, left_B = crop_offsets(hash_B, pad=augmentation.pad)
-        images_BHWC = _crop(images_BHWC, top_B, left_B, pad=augmentation.pad)
+        images_BHWC = crops.padded_crop(images_BHWC, hash_B, pad=augmentation.pad)
     if augmentation.flip:
-        images_BHWC = _flip(images_BHWC, flip_mask(hash_B))
-    return images_BHWC.permute(0, 3, 1, 2)
+        images_BHWC = crops.flip(images_BHWC, hash_B)
+    made = images_BHWC.permute(0, 3, 1, 2)
+    return rand_augment(made, hash_B=hash_B) if augmentation.randaugment else made
 
 
-def crop_offsets(hash_B: torch.Tensor, *, pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Top and left of each crop in the padded image; int64 [B], uniform on 0..2*pad."""
-    positions = 2 * pad + 1
-    return (hash_B & _FIELD) % positions, ((hash_B >> _FIELD_BITS) & _FIELD) % positions
+def _is_larger(images_BCHW: torch.Tensor, side: int) -> bool:
+    height, width = images_BCHW.shape[2:]
+    return height == width and width > side
 
 
-def flip_mask(hash_B: torch.Tensor) -> torch.Tensor:
-    """Which samples are mirrored; bool [B]."""
-    return (hash_B >> (2 * _FIELD_BITS)) & 1 == 1
-
-
-def _crop(
-    images_BHWC: torch.Tensor, top_B: torch.Tensor, left_B: torch.Tensor, *, pad: int
-) -> torch.Tensor:
-    batch, height, width, channels = images_BHWC.shape
-    padded = F.pad(images_BHWC, (0, 0, pad, pad, pad, pad)).contiguous()
-    _, padded_height, padded_width, _ = padded.shape
-    # windows[i] are the W pixels from pixel i on: overlapping views, copied only where chosen.
-    num_windows = batch * padded_height * padded_width - width + 1
-    windows = padded.as_strided((num_windows, width * channels), (channels, 1))
-    device = images_BHWC.device
-    first_row_B = torch.arange(0, batch * padded_height, padded_height, device=device) + top_B
-    start_B = first_row_B * padded_width + left_B
-    down_H = torch.arange(0, height * padded_width, padded_width, device=device)
-    starts = (start_B[:, None] + down_H).view(-1)
-    return windows.index_select(0, starts).view(batch, height, width, channels)
-
-
-def _flip(images_BHWC: torch.Tensor, flipped_B: torch.Tensor) -> torch.Tensor:
-    # Choosing whole images among both versions beats torch.where (0.5 ms) on the CPU, and unlike
-    # picking out the flipped rows it does not make a GPU wait for a count.
-    batch = len(images_BHWC)
-    both = torch.cat((images_BHWC, images_BHWC.flip(2)))
-    return both.index_select(0, torch.arange(batch, device=both.device) + batch * flipped_B)
+def _finish(images_BCHW: torch.Tensor, pixels: Pixels) -> torch.Tensor:
+    made = normalise(images_BCHW, mean=pixels.mean, std=pixels.std)
+    height, width = made.shape[2:]
+    if height != width or width == pixels.image_size:
+        return made
+    # Last, in float: it costs no memory in the split and rounds nothing.
+    size = (pixels.image_size, pixels.image_size)
+    made = F.interpolate(made, size=size, mode="bilinear", align_corners=False)
+    return made.contiguous(memory_format=torch.channels_last)
 
 
 def normalise(

@@ -1,6 +1,6 @@
 """What a data set is: images and labels that belong together, as loaders make them.
 
-Place on the data's way: datasets.py and parquet.py make a Dataset, splits.py cuts it for a run.
+Place on the data's way: the loaders of datasets.py make a Dataset, splits.py cuts it for a run.
 
     N images   H height   W width   C channels
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from raymd.data.augment import Augmentation
+from raymd.data.augment import Augmentation, Pixels
 from raymd.errors import DataError
 
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -64,10 +64,13 @@ class Dataset:
 
     Attributes:
         name: For titles and messages.
-        train, test: Images of one size and the same channels.
+        train, test: Images of one stored size and the same channels.
         classes: Name of class k at position k; labels are below its length.
         mean, std: Of each channel, for pixels scaled to 0..1.
         augmentation: What training batches undergo; nothing by default.
+        image_size: The side in pixels that networks see, unlike the stored one if images are
+            cropped or resized batch by batch; 0 becomes the stored width.
+        notes: What was chosen or left out in loading, each for a line of its own.
 
     Raises:
         DataError: parts that do not fit together.
@@ -80,17 +83,33 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: Augmentation = NO_AUGMENTATION
+    image_size: int = 0
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shapes = {tuple(part.images.shape[1:]) for part in (self.train, self.test)}
         if len(shapes) > 1:
             raise DataError(f"{self.name}: train and test images differ in shape: {sorted(shapes)}")
-        channels = next(iter(shapes))[0]
+        channels, height, width = next(iter(shapes))
+        if self.image_size not in (0, width) and height != width:
+            shown = f"stored as {width}x{height} pixels cannot be seen as {self.image_size} a side"
+            raise DataError(f"{self.name}: images {shown}")
+        object.__setattr__(self, "image_size", self.image_size or width)
         if not len(self.mean) == len(self.std) == channels or min(self.std) <= 0:
             stats = f"mean {self.mean}, std {self.std}"
             raise DataError(f"{self.name}: {stats}, but {channels} positive values each are needed")
         for part, split in (("train", self.train), ("test", self.test)):
             self._check_labels(split.labels, part)
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether images have one channel."""
+        return self.train.images.shape[1] == 1
+
+    @property
+    def pixels(self) -> Pixels:
+        """How stored images become a network's."""
+        return Pixels(self.mean, self.std, self.image_size, self.augmentation)
 
     def _check_labels(self, labels_N: torch.Tensor, part: str) -> None:
         if not len(labels_N):

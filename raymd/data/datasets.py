@@ -1,10 +1,11 @@
-"""The registry of data sets, and the loaders of digits, CIFAR-10 and CIFAR-100.
+"""The registry of data sets.
 
 Place on the data's way: its start. A spec such as "cifar10" enters, a Dataset of uint8 images
-leaves, for splits.prepare. Data of your own need one decorated function:
+leaves, for splits.prepare. Images in files are read by folder.py and tables.py; anything else needs
+one decorated function:
 
     @register_dataset("mine")
-    def load(*, data_dir: Path | None, argument: str) -> Dataset:
+    def load(*, data_dir: Path | None, argument: str, image_size: int | None) -> Dataset:
         train = Split.from_arrays(pixels_NHWC, labels_N)
         return Dataset("mine", train, test, classes=("cat", "dog"), mean=..., std=...)
 
@@ -12,40 +13,55 @@ leaves, for splits.prepare. Data of your own need one decorated function:
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from raymd.data.dataset import CIFAR_AUGMENTATION, CIFAR_MEAN, CIFAR_STD, Dataset, Split
+from raymd.data.augment import augmentation_for
+from raymd.data.dataset import Dataset, Split
 from raymd.data.names import add_name, check_dataset
-from raymd.errors import DataError, UserError
+from raymd.errors import UserError
 
 NUM_DIGITS_TEST = 360
 DIGITS_MEAN, DIGITS_STD = (0.3052,), (0.3759,)
+MIN_SIDE, MAX_SIDE = 4, 1024
+RESIZED_AT_ONCE = 4096
 
 
 class Loader(Protocol):
     """What ``register_dataset`` decorates.
 
-    ``data_dir`` is the setting of that name; ``argument`` is what stands behind the spec's colon.
+    ``data_dir`` and ``image_size`` are the settings of these names; ``argument`` is what stands
+    behind the spec's colon. A loader may leave ``image_size`` alone, as most do: ``load_dataset``
+    brings what it returns to that size. One registered with ``cuts`` also takes ``subset`` and
+    ``seed``.
     """
 
-    def __call__(self, *, data_dir: Path | None, argument: str) -> Dataset: ...
+    def __call__(
+        self, *, data_dir: Path | None, argument: str, image_size: int | None
+    ) -> Dataset: ...
 
 
-LoaderT = TypeVar("LoaderT", bound=Loader)
+LoaderT = TypeVar("LoaderT", bound=Callable[..., Dataset])
 
-_LOADERS: dict[str, Loader] = {}
+_LOADERS: dict[str, Callable[..., Dataset]] = {}
+_CUTTING: set[str] = set()
 
 
-def register_dataset(name: str, *, argument: str = "") -> Callable[[LoaderT], LoaderT]:
+def register_dataset(
+    name: str, *, argument: str = "", cuts: bool = False
+) -> Callable[[LoaderT], LoaderT]:
     """Decorator that makes a loader known as ``--dataset name``.
 
     Args:
         name: Without a colon.
         argument: What has to follow the name's colon, as in "DIR"; "" if nothing may.
+        cuts: Whether the loader takes ``subset`` and ``seed``, to read no more training images
+            than ``splits.prepare`` will keep.
 
     Raises:
         UserError: another loader has that name, or the name is malformed.
@@ -57,34 +73,86 @@ def register_dataset(name: str, *, argument: str = "") -> Callable[[LoaderT], Lo
             raise UserError(f"data set {name!r} is already registered by {_place(taken)}")
         add_name(name, argument=argument)
         _LOADERS[name] = load
+        (_CUTTING.add if cuts else _CUTTING.discard)(name)
         return load
 
     return register
 
 
-def _place(load: Loader) -> str:
+def _place(load: Callable[..., Dataset]) -> str:
     # Not identity: running a notebook cell or reloading a module again registers a new object.
     return f"{getattr(load, '__module__', '')}.{getattr(load, '__qualname__', repr(load))}"
 
 
-def load_dataset(spec: str, *, data_dir: Path | str | None = None) -> Dataset:
-    """The data set of a spec: ``digits``, ``cifar10``, ``cifar100``, ``parquet:DIR``, or your own.
+def load_dataset(
+    spec: str,
+    *,
+    data_dir: Path | str | None = None,
+    image_size: int | None = None,
+    subset: int | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """The data set of a spec: ``digits``, ``cifar10``, ``folder:DIR``, or your own.
 
     Args:
         spec: A registered name, then ":" and its argument if it takes one.
         data_dir: Folder where files are, or are downloaded to; relative ones belong to the
             calling process, so resolve them before handing them to a Ray worker.
+        image_size: The side in pixels that networks see; None: the images' own, or what suits
+            images of many sizes.
+        subset, seed: The run's, for ``prepare`` too. Images in files beyond the subset are not
+            decoded; other data sets come whole.
 
     Raises:
-        UserError: unknown name, or an argument too few or too many.
+        UserError: unknown name, an argument too few or too many, or a size out of range.
         DataError: files missing or damaged.
     """
     name, argument = check_dataset(spec)
-    return _LOADERS[name](data_dir=Path(data_dir) if data_dir else None, argument=argument)
+    if image_size is not None and not MIN_SIDE <= image_size <= MAX_SIDE:
+        limits = f"allowed are {MIN_SIDE} to {MAX_SIDE} pixels"
+        raise UserError(f"image_size {image_size}: {limits} (--image_size)")
+    cut = {"subset": subset, "seed": seed} if name in _CUTTING else {}
+    folder = Path(data_dir) if data_dir else None
+    dataset = _LOADERS[name](data_dir=folder, argument=argument, image_size=image_size, **cut)
+    return dataset if image_size is None else at_size(dataset, image_size=image_size)
+
+
+def at_size(dataset: Dataset, *, image_size: int) -> Dataset:
+    """The data set as networks of another input size see it.
+
+    Squares up to that size stay as they are and are scaled up batch by batch; others are resized
+    now.
+    """
+    if dataset.image_size == image_size:
+        return dataset
+    height, width = dataset.train.images.shape[2:]
+    note = f"images of {width}x{height} pixels are shown as {image_size}x{image_size}"
+    notes = (*dataset.notes, note)
+    if height == width <= image_size:
+        return replace(dataset, image_size=image_size, notes=notes)
+    usual = augmentation_for(side=image_size, is_grey=dataset.is_grey)
+    return replace(
+        dataset,
+        train=_resized(dataset.train, image_size),
+        test=_resized(dataset.test, image_size),
+        augmentation=usual if dataset.augmentation.pad else dataset.augmentation,
+        image_size=image_size,
+        notes=notes,
+    )
+
+
+def _resized(split: Split, side: int) -> Split:
+    resized = torch.cat(
+        [
+            F.interpolate(chunk, size=(side, side), mode="bilinear", antialias=True)
+            for chunk in split.images.split(RESIZED_AT_ONCE)
+        ]
+    )
+    return Split(resized.contiguous(memory_format=torch.channels_last), split.labels)
 
 
 @register_dataset("digits")
-def load_digits(*, data_dir: Path | None, argument: str) -> Dataset:  # noqa: ARG001
+def load_digits(**_: Any) -> Dataset:
     """scikit-learn's 1,797 grey 8x8 digits, 1,437 to train and 360 to test; never downloads."""
     from sklearn.datasets import load_digits as read
 
@@ -106,59 +174,37 @@ def load_digits(*, data_dir: Path | None, argument: str) -> Dataset:  # noqa: AR
     )
 
 
-@register_dataset("cifar10")
-def load_cifar10(*, data_dir: Path | None, argument: str) -> Dataset:  # noqa: ARG001
-    """CIFAR-10 from torchvision: 50,000 + 10,000 images, downloaded when not there."""
-    return _load_cifar("CIFAR10", root=data_dir or Path("data"))
+def _register_torchvision(name: str) -> None:
+    @register_dataset(name)
+    def load(*, data_dir: Path | None, **_: Any) -> Dataset:
+        from raymd.data.downloads import load_torchvision
+
+        return load_torchvision(name, root=data_dir or Path("data"))
 
 
-@register_dataset("cifar100")
-def load_cifar100(*, data_dir: Path | None, argument: str) -> Dataset:  # noqa: ARG001
-    """CIFAR-100 from torchvision: 50,000 + 10,000 images, downloaded when not there."""
-    return _load_cifar("CIFAR100", root=data_dir or Path("data"))
+for _name in ("mnist", "fashion_mnist", "cifar10", "cifar100"):
+    _register_torchvision(_name)
 
 
-@register_dataset("parquet", argument="DIR")
-def load_parquet(*, data_dir: Path | None, argument: str) -> Dataset:  # noqa: ARG001
-    """Images of your own from DIR/train.parquet and DIR/test.parquet; see parquet.py."""
-    from raymd.data.parquet import read_folder
+@register_dataset("folder", argument="DIR", cuts=True)
+def load_folder(*, data_dir: Path | None, argument: str, **cut: Any) -> Dataset:  # noqa: ARG001
+    """Images of your own, a folder for each class; see folder.py."""
+    from raymd.data import folder
 
-    return read_folder(Path(argument))
-
-
-class CifarPart(Protocol):
-    """What is used of torchvision's data sets."""
-
-    data: np.ndarray
-    targets: list[int]
-    classes: list[str]
+    return folder.load_folder(Path(argument), **cut)
 
 
-def _load_cifar(kind: str, *, root: Path) -> Dataset:
-    parts = [_open_cifar(kind, root=root, train=train) for train in (True, False)]
-    train, test = (Split.from_arrays(part.data, np.asarray(part.targets)) for part in parts)
-    classes = tuple(parts[0].classes)
-    name = kind.lower()
-    return Dataset(name, train, test, classes, CIFAR_MEAN, CIFAR_STD, CIFAR_AUGMENTATION)
+@register_dataset("parquet", argument="DIR", cuts=True)
+def load_parquet(*, data_dir: Path | None, argument: str, **cut: Any) -> Dataset:  # noqa: ARG001
+    """Images of your own in parquet files, as on the Hugging Face hub; see tables.py."""
+    from raymd.data import tables
+
+    return tables.load_tables(Path(argument), suffix="parquet", **cut)
 
 
-def _open_cifar(kind: str, *, root: Path, train: bool) -> CifarPart:
-    import torchvision
-    from filelock import FileLock
+@register_dataset("arrow", argument="DIR", cuts=True)
+def load_arrow(*, data_dir: Path | None, argument: str, **cut: Any) -> Dataset:  # noqa: ARG001
+    """Images of your own in Arrow files, as ``save_to_disk`` writes them; see tables.py."""
+    from raymd.data import tables
 
-    reader: Callable[..., CifarPart] = getattr(torchvision.datasets, kind)
-    try:
-        return reader(root=str(root), train=train, download=False)
-    except RuntimeError:  # torchvision's "not found or corrupted"
-        pass
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        # Several workers of one machine may get here at once and would write the same archive.
-        with FileLock(root / f".{kind}.lock"):
-            return reader(root=str(root), train=train, download=True)
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"{kind} is not in {root.absolute()} and could not be downloaded ({error}). Put "
-            f"torchvision's unpacked files there, name their folder with --data_dir, or take "
-            f"--dataset parquet:DIR with DIR/train.parquet and DIR/test.parquet"
-        ) from error
+    return tables.load_tables(Path(argument), suffix="arrow", **cut)

@@ -1,41 +1,53 @@
 """Batches of a position: which samples, in which order, cropped how, for which rank.
 
 Place on the data's way: a Split of Prepared enters, Batch after Batch leaves for the training
-step. The split lies on the device as one uint8 tensor. Everything is a function of (seed, stream,
-epoch, step, rank): no state is saved, and an epoch can be entered at any step.
+step. The split lies on the device as one uint8 tensor, a large one in the host's memory. All is
+a function of (seed, stream, epoch, step, rank): no state is saved, and an epoch can be entered at
+any step.
 
-    N samples   B rows of a batch   C channels   H height   W width
+    N samples   n rows of a step   B of them on this rank   C channels   S side
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
-from raymd.data.augment import (
-    Augmentation,
-    augment,
-    normalise,
-    position_key,
-    sample_hash,
-    stream_of,
-)
+from raymd.data.augment import Augmentation, Pixels, clean_images, training_images
 from raymd.data.dataset import Split
+from raymd.data.draws import position_key, sample_hash, stream_of
 from raymd.errors import UserError
 
 # Views belong to no student: a soft label of view k is one of the same crop for all of them.
 VIEW_STREAM = stream_of("view")
+MAX_DEVICE_BYTES = 4 * 2**30
+
+
+class Mixed(NamedTuple):
+    """What mixup (Zhang et al. 2018) mixed into a batch.
+
+    Attributes:
+        sample_ids, labels: int64 [B], of each image's partner from the step's global batch.
+        share: Weight of the batch's own images, labels and soft labels; 1 - share is the
+            partners'. One for all ranks.
+    """
+
+    sample_ids: torch.Tensor
+    labels: torch.Tensor
+    share: float
 
 
 class Batch(NamedTuple):
     """One rank's part of one step.
 
     Attributes:
-        images: float32 [B, C, H, W], channels_last, augmented and normalised.
+        images: float32 [B, C, S, S], channels_last, augmented, normalised and, with mixup, mixed.
         labels: int64 [B].
         sample_ids: int64 [B], rows of the split.
         global_rows: Rows of the step over all ranks.
         step: Number in the epoch, from 0.
+        mixed: What was mixed in; None without mixup.
     """
 
     images: torch.Tensor
@@ -43,6 +55,7 @@ class Batch(NamedTuple):
     sample_ids: torch.Tensor
     global_rows: int
     step: int
+    mixed: Mixed | None = None
 
 
 def epoch_permutation(num_samples: int, *, seed: int, stream: int, epoch: int) -> torch.Tensor:
@@ -74,6 +87,18 @@ def rank_slice(batch: torch.Tensor, *, rank: int, world_size: int) -> torch.Tens
     """
     _check_ranks(len(batch), world_size=world_size)
     return batch[_part(len(batch), index=rank, parts=world_size)]
+
+
+def mixup_draw(
+    rows: int, *, alpha: float, seed: int, stream: int, epoch: int, step: int
+) -> tuple[torch.Tensor, float]:
+    """The partners of a global batch, a permutation of 0..rows-1 (int64), and the share.
+
+    The share is drawn from Beta(alpha, alpha), once for the step.
+    """
+    key = position_key(f"mixup/{step}", seed=seed, stream=stream, epoch=epoch)
+    rng = np.random.default_rng(key)
+    return torch.from_numpy(rng.permutation(rows)), float(rng.beta(alpha, alpha))
 
 
 def _check_ranks(rows: int, *, world_size: int) -> None:
@@ -126,13 +151,13 @@ class EpochLoader:
             got = f"batch size {batch_size} for {len(split)} training images"
             raise UserError(f"{got}: both are 1 at least (--batch_size, --subset)")
         self.device = torch.device(device)
-        self.mean, self.std, self.augmentation = tuple(mean), tuple(std), augmentation
+        self.pixels = Pixels(tuple(mean), tuple(std), split.images.shape[-1], augmentation)
         self.seed, self.stream = seed, stream
         self.rank, self.world_size = rank, world_size
         self.num_samples = len(split)
         self.steps = num_steps(self.num_samples, batch_size)
         _check_ranks(self.num_samples // self.steps, world_size=world_size)
-        self._images = _to_device(split.images, self.device)
+        self._images = _placed(split.images, self.device)
         self._labels = split.labels.to(self.device)
 
     def batches(
@@ -152,18 +177,34 @@ class EpochLoader:
         hashes = sample_hash(order, seed=self.seed, stream=stream, epoch=number)
         for step in range(start_step, self.steps):
             ids = global_batch(order, step=step, steps=self.steps)
-            mine = rank_slice(ids, rank=self.rank, world_size=self.world_size)
-            hash_B = rank_slice(
-                global_batch(hashes, step=step, steps=self.steps),
-                rank=self.rank,
-                world_size=self.world_size,
-            )
-            yield Batch(self._make(mine, hash_B), self._labels[mine], mine, len(ids), step)
+            hash_n = global_batch(hashes, step=step, steps=self.steps)
+            mine = _part(len(ids), index=self.rank, parts=self.world_size)
+            images_BCHW = self._make(ids[mine], hash_n[mine])
+            mixed = None
+            if self.pixels.augmentation.mixup_alpha:
+                partner_n, share = self._draw_mixup(len(ids), epoch=epoch, step=step)
+                theirs = partner_n[mine]
+                partners_BCHW = (
+                    images_BCHW[theirs]
+                    if self.world_size == 1
+                    else self._make(ids[theirs], hash_n[theirs])  # other ranks' images, made again
+                )
+                images_BCHW = images_BCHW.mul(share).add_(partners_BCHW, alpha=1 - share)
+                mixed = Mixed(ids[theirs], self._labels[ids[theirs]], share)
+            labels_B = self._labels[ids[mine]]
+            yield Batch(images_BCHW, labels_B, ids[mine], len(ids), step, mixed)
+
+    def _draw_mixup(self, rows: int, *, epoch: int, step: int) -> tuple[torch.Tensor, float]:
+        alpha = self.pixels.augmentation.mixup_alpha
+        partner_n, share = mixup_draw(
+            rows, alpha=alpha, seed=self.seed, stream=self.stream, epoch=epoch, step=step
+        )
+        return partner_n.to(self.device), share
 
     def _make(self, ids_B: torch.Tensor, hash_B: torch.Tensor) -> torch.Tensor:
-        images_BCHW = self._images.index_select(0, ids_B).permute(0, 3, 1, 2)
-        cropped_BCHW = augment(images_BCHW, hash_B=hash_B, augmentation=self.augmentation)
-        return normalise(cropped_BCHW, mean=self.mean, std=self.std)
+        images_BHWC = self._images.index_select(0, ids_B.to(self._images.device))
+        images_BCHW = images_BHWC.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        return training_images(images_BCHW, hash_B=hash_B, pixels=self.pixels)
 
 
 def clean_batches(
@@ -182,7 +223,8 @@ def clean_batches(
         float32 [B, C, H, W] in channels_last on the device, and the slice of ids it shows.
     """
     for ids in _id_slices(start, len(split) if stop is None else stop, batch_size):
-        yield normalise(split.images[ids].to(device), mean=mean, std=std), ids
+        pixels = Pixels(mean, std, split.images.shape[-1])
+        yield clean_images(split.images[ids].to(device), pixels=pixels), ids
 
 
 def view_batches(
@@ -203,14 +245,19 @@ def view_batches(
         numbers_B = torch.arange(ids.start, ids.stop, device=device)
         hash_B = sample_hash(numbers_B, seed=seed, stream=VIEW_STREAM, epoch=view)
         images_BCHW = split.images[ids].to(device)
-        cropped_BCHW = augment(images_BCHW, hash_B=hash_B, augmentation=augmentation)
-        yield normalise(cropped_BCHW, mean=mean, std=std), ids
+        pixels = Pixels(mean, std, split.images.shape[-1], augmentation)
+        yield training_images(images_BCHW, hash_B=hash_B, pixels=pixels), ids
 
 
 def _id_slices(start: int, stop: int, size: int) -> Iterator[slice]:
     return (slice(first, min(first + size, stop)) for first in range(start, stop, size))
 
 
-def _to_device(images_NCHW: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The images as contiguous [N, H, W, C]; no copy where they are so already."""
-    return images_NCHW.permute(0, 2, 3, 1).to(device).contiguous()
+def _placed(images_NCHW: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The images as contiguous [N, H, W, C]; no copy where they are so already.
+
+    Several students may share a GPU, and each has a copy: large ones stay in the host's memory.
+    """
+    images_NHWC = images_NCHW.permute(0, 2, 3, 1)
+    stays = images_NHWC.nbytes > MAX_DEVICE_BYTES
+    return (images_NHWC if stays else images_NHWC.to(device)).contiguous()

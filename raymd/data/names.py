@@ -1,6 +1,7 @@
-"""The names of the data sets, without torch: a wrong flag is refused before anything is loaded.
+"""Names of data sets and augmentations, without torch: a wrong flag is refused at once.
 
-Place on the data's way: FitConfig asks ``check_dataset``; ``datasets.py`` adds what is registered.
+Place on the data's way: FitConfig asks ``check_dataset`` and ``check_augment``; ``datasets.py``
+adds what is registered.
 """
 
 from raymd.errors import UserError, unknown_name
@@ -9,7 +10,25 @@ FLAG = "--dataset"
 
 # Name -> what stands behind its colon, "" for nothing. The built-in ones are listed here since
 # their loaders live in a file that imports torch.
-_ARGUMENTS = {"digits": "", "cifar10": "", "cifar100": "", "parquet": "DIR"}
+_ARGUMENTS = {
+    "digits": "",
+    "mnist": "",
+    "fashion_mnist": "",
+    "cifar10": "",
+    "cifar100": "",
+    "folder": "DIR",
+    "parquet": "DIR",
+    "arrow": "DIR",
+}
+
+_PARTS = {
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "val": ("val", "valid", "validation", "dev"),
+}
+
+AUGMENT_FLAG = "--augment"
+AUGMENTATIONS = ("none", "crop-flip", "randaugment", "mixup")
 
 
 def add_name(name: str, *, argument: str) -> None:
@@ -42,3 +61,26 @@ def check_dataset(spec: str) -> tuple[str, str]:
     if argument and not wanted:
         raise UserError(f"data set {name!r} takes no argument, got {argument!r}: {FLAG} {name}")
     return name, argument
+
+
+def part_of(name: str) -> str | None:
+    """The part that a folder or file called so holds: "train", "test", "val", or None."""
+    return next((part for part, names in _PARTS.items() if name.lower() in names), None)
+
+
+def check_augment(names: tuple[str, ...]) -> None:
+    """Check what ``--augment`` names; touches no data.
+
+    Raises:
+        UserError: an unknown name, "none" with others, a name twice, or no name at all.
+    """
+    for name in names:
+        if name not in AUGMENTATIONS:
+            raise unknown_name("augmentation", name, AUGMENTATIONS, flag=AUGMENT_FLAG)
+    got = ",".join(names)
+    if not names:
+        raise UserError(f"no augmentation named: {AUGMENT_FLAG} {'|'.join(AUGMENTATIONS)}")
+    if "none" in names and len(names) > 1:
+        raise UserError(f"augment {got}: 'none' stands alone ({AUGMENT_FLAG})")
+    if len(set(names)) < len(names):
+        raise UserError(f"augment {got}: names one twice ({AUGMENT_FLAG})")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import xxhash
 
-from raymd.data.augment import Augmentation
+from raymd.data.augment import MIXUP_ALPHA, Augmentation, Pixels, choose_augmentation
 from raymd.data.dataset import Dataset, Split
 from raymd.errors import UserError
 
@@ -25,7 +25,8 @@ class Prepared:
     """A data set cut for one run.
 
     Attributes:
-        name, classes, mean, std, augmentation: The data set's.
+        name, classes, mean, std, image_size: The data set's.
+        augmentation: What training images undergo.
         train: What students fit; its rows are the sample ids.
         val: The held-out slice of the training part that v_i is measured on; None without one.
         test: Untouched.
@@ -40,10 +41,24 @@ class Prepared:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: Augmentation
+    image_size: int
     fingerprint: str
 
+    @property
+    def pixels(self) -> Pixels:
+        """How stored images become a network's."""
+        return Pixels(self.mean, self.std, self.image_size, self.augmentation)
 
-def prepare(dataset: Dataset, *, subset: int | None, val_fraction: float, seed: int) -> Prepared:
+
+def prepare(
+    dataset: Dataset,
+    *,
+    subset: int | None,
+    val_fraction: float,
+    seed: int,
+    augment: tuple[str, ...] | None = None,
+    mixup_alpha: float = MIXUP_ALPHA,
+) -> Prepared:
     """Cut the training part to ``subset`` images, then hold out ``val_fraction`` of those.
 
     Args:
@@ -51,9 +66,12 @@ def prepare(dataset: Dataset, *, subset: int | None, val_fraction: float, seed: 
         subset: How many training images to use; None for all.
         val_fraction: Share to hold out, 0 <= fraction < 1.
         seed: The run's.
+        augment, mixup_alpha: For ``choose_augmentation``; None: the data set's own. No part of the
+            fingerprint, since soft labels of clean images do not depend on them.
 
     Raises:
-        UserError: more images wanted than there are, or too few for the hold-out.
+        UserError: augmentations that do not go together, more images wanted than there are, or
+            too few for the hold-out.
     """
     train, val = dataset.train, None
     if subset is not None:
@@ -61,6 +79,7 @@ def prepare(dataset: Dataset, *, subset: int | None, val_fraction: float, seed: 
     if val_fraction:
         train_ids, val_ids = holdout_ids(train.labels, fraction=val_fraction, seed=seed)
         train, val = train.rows(train_ids), train.rows(val_ids)
+    settings = (dataset.classes, subset, val_fraction, seed, dataset.image_size)
     return Prepared(
         name=dataset.name,
         train=train,
@@ -69,8 +88,15 @@ def prepare(dataset: Dataset, *, subset: int | None, val_fraction: float, seed: 
         classes=dataset.classes,
         mean=dataset.mean,
         std=dataset.std,
-        augmentation=dataset.augmentation,
-        fingerprint=fingerprint(train, val, settings=(dataset.classes, subset, val_fraction, seed)),
+        augmentation=choose_augmentation(
+            augment,
+            default=dataset.augmentation,
+            side=dataset.train.images.shape[-1],
+            is_grey=dataset.is_grey,
+            mixup_alpha=mixup_alpha,
+        ),
+        image_size=dataset.image_size,
+        fingerprint=fingerprint(train, val, settings=settings),
     )
 
 

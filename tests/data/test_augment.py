@@ -5,16 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from raymd.data.augment import (
-    Augmentation,
-    augment,
-    crop_offsets,
-    flip_mask,
-    normalise,
-    position_key,
-    sample_hash,
-    stream_of,
-)
+from raymd.data.augment import Augmentation, augment, normalise
+from raymd.data.crops import crop_offsets, flip_mask
+from raymd.data.draws import position_key, sample_hash, stream_of
 
 MASK = (1 << 64) - 1
 

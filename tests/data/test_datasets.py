@@ -43,7 +43,8 @@ def test_every_listed_name_has_a_loader():
 
 
 def test_names_are_listed_as_the_flag_takes_them():
-    assert names.known_datasets() == ["cifar10", "cifar100", "digits", "parquet:DIR"]
+    listed = "arrow:DIR cifar10 cifar100 digits fashion_mnist folder:DIR mnist parquet:DIR"
+    assert names.known_datasets() == listed.split()
 
 
 @pytest.mark.parametrize(
@@ -70,18 +71,19 @@ def test_one_decorated_function_registers_a_dataset(tmp_path):
     seen = []
 
     @register_dataset("mine", argument="PART")
-    def load(*, data_dir, argument):
-        seen.append((data_dir, argument))
+    def load(*, data_dir, argument, image_size):
+        seen.append((data_dir, argument, image_size))
         return tiny()
 
     assert load_dataset("mine:left", data_dir=str(tmp_path)).classes == ("a", "b")
-    assert seen == [(tmp_path, "left")]
+    assert load_dataset("mine:left", image_size=6).image_size == 6
+    assert seen == [(tmp_path, "left", None), (None, "left", 6)]
     assert "mine:PART" in names.known_datasets()
 
 
 @pytest.mark.usefixtures("empty_registry")
 def test_a_taken_name_is_refused_and_a_reloaded_loader_is_not():
-    def load(*, data_dir, argument):
+    def load(*, data_dir, argument, image_size):
         return tiny()
 
     with pytest.raises(
@@ -115,6 +117,53 @@ def test_parts_that_do_not_fit_are_refused(changes, message):
         tiny(**changes)
 
 
+@pytest.mark.usefixtures("empty_registry")
+def test_a_loader_that_cuts_is_told_the_subset():
+    seen = []
+
+    @register_dataset("mine", cuts=True)
+    def load(*, data_dir, argument, image_size, subset, seed):
+        seen.append((subset, seed))
+        return tiny()
+
+    load_dataset("mine", subset=1, seed=7)
+    assert seen == [(1, 7)]
+    load_dataset("digits", subset=10)  # one that does not cut is not told
+
+
+def test_larger_networks_see_the_stored_images_scaled_up():
+    digits = load_dataset("digits", image_size=32)
+    assert digits.image_size == digits.pixels.image_size == 32
+    assert digits.train.images.shape == (1437, 1, 8, 8)
+    assert digits.notes == ("images of 8x8 pixels are shown as 32x32",)
+    assert load_dataset("digits", image_size=8).notes == ()
+
+
+def test_smaller_networks_get_images_resized_once():
+    small = load_dataset("digits", image_size=4)
+    assert small.train.images.shape == (1437, 1, 4, 4)
+    assert small.train.images.is_contiguous(memory_format=torch.channels_last)
+    before, after = load_dataset("digits").train.images, small.train.images
+    assert float(after.double().mean()) == pytest.approx(float(before.double().mean()), rel=0.05)
+
+
+@pytest.mark.parametrize("size", [3, 1025])
+def test_sizes_out_of_range_are_refused(size):
+    with pytest.raises(
+        UserError, match=rf"image_size {size}: allowed are 4 to 1024 .*--image_size"
+    ):
+        load_dataset("digits", image_size=size)
+
+
+def test_images_that_are_not_square_are_seen_as_they_are_or_resized_to_squares():
+    wide = Split.from_arrays(np.zeros((2, 4, 6), np.uint8), np.array([0, 1]))
+    assert tiny(train=wide, test=wide).image_size == 6
+    with pytest.raises(DataError, match="stored as 6x4 pixels cannot be seen as 8 a side"):
+        tiny(train=wide, test=wide, image_size=8)
+    square = datasets.at_size(tiny(train=wide, test=wide), image_size=8)
+    assert square.train.images.shape == (2, 1, 8, 8)
+
+
 def test_split_checks_dtypes_and_lengths():
     images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
     with pytest.raises(DataError, match="uint8"):
@@ -142,6 +191,29 @@ def test_digits_have_a_fixed_stratified_split_and_true_statistics():
     assert digits.std[0] == pytest.approx(float(scaled.std(correction=0)), abs=5e-5)
     assert digits.augmentation == Augmentation(pad=0, flip=False)
     assert torch.equal(load_dataset("digits").test.images, digits.test.images)
+
+
+class FakeMnist:
+    """torchvision's MNIST, which has tensors where CIFAR has arrays."""
+
+    classes = ("0 - zero", "1 - one")
+
+    def __init__(self, root, *, train, download):
+        self.data = torch.full((4 if train else 2, 28, 28), 9 * train, dtype=torch.uint8)
+        self.targets = torch.tensor([0, 1] * (2 if train else 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "reader", "flip"), [("mnist", "MNIST", False), ("fashion_mnist", "FashionMNIST", True)]
+)
+def test_mnist_is_shifted_by_two_pixels(monkeypatch, tmp_path, name, reader, flip):
+    monkeypatch.setattr(torchvision.datasets, reader, FakeMnist)
+    data = load_dataset(name, data_dir=tmp_path)
+    assert (data.name, data.classes) == (name, ("0 - zero", "1 - one"))
+    assert data.train.images.shape == (4, 1, 28, 28)
+    assert int(data.train.images[3, 0, 0, 0]) == 9
+    assert data.test.labels.tolist() == [0, 1]
+    assert data.augmentation == Augmentation(pad=2, flip=flip)
 
 
 class FakeCifar:

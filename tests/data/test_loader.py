@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from raymd.data.augment import Augmentation, augment, normalise, sample_hash
+from raymd.data.augment import Augmentation, augment, normalise
 from raymd.data.dataset import Split
+from raymd.data.draws import sample_hash
 from raymd.data.loader import (
     EpochLoader,
     clean_batches,

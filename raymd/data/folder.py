@@ -1,0 +1,129 @@
+"""``folder:DIR``: images of your own in one folder a class, as torchvision's ImageFolder has them.
+
+Place on the data's way: a loader of datasets.py; a folder enters, Sources leave for images.py.
+
+    DIR/train/CLASS/image.jpg with DIR/test/CLASS/… (or DIR/val/CLASS/…), or DIR/CLASS/image.jpg
+"""
+
+import os
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from raymd.data.dataset import Dataset
+from raymd.data.decode import Encoded
+from raymd.data.images import build_dataset, choose_test, skipped_note
+from raymd.data.labels import count
+from raymd.data.names import part_of
+from raymd.errors import DataError
+
+CHUNK_ROWS = 1024
+EXTENSIONS = frozenset(
+    (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+)
+LAYOUT = "DIR/train/CLASS/*.jpg with DIR/test/CLASS/*.jpg, or DIR/CLASS/*.jpg"
+
+
+@dataclass
+class FolderSource:
+    """Image files with the names of their class folders as labels."""
+
+    paths: list[Path]
+    labels: np.ndarray
+    class_names: tuple[str, ...] = ()
+
+    def place(self, row: int) -> str:
+        """The file."""
+        return str(self.paths[row])
+
+    def chunks(self) -> Iterator[tuple[int, Sequence[Encoded]]]:
+        """Paths; they are opened by who decodes them."""
+        for first in range(0, len(self.paths), CHUNK_ROWS):
+            yield first, self.paths[first : first + CHUNK_ROWS]
+
+
+@dataclass
+class Found:
+    """What a walk through class folders found beside the images."""
+
+    others: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+
+
+def load_folder(
+    folder: Path, *, image_size: int | None, subset: int | None = None, seed: int = 0
+) -> Dataset:
+    """The data set of a folder; see ``images.build_dataset`` for the arguments.
+
+    Raises:
+        DataError: no such folder, no images, or what ``build_dataset`` refuses.
+    """
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise DataError(f"folder {folder.absolute()} {what}; --dataset folder:DIR takes {LAYOUT}")
+    parts, notes = _parts(folder)
+    found = Found()
+    train = _source(parts["train"], found)
+    test = _source(parts["test"], found) if "test" in parts else None
+    for source, part in ((train, "train"), (test, "test")):
+        if source is not None and not source.paths:
+            raise DataError(f"no images in {parts[part].absolute()}; {LAYOUT} (--dataset)")
+    if found.empty:
+        empty = count(sorted(found.empty), "class folder", "class folders")
+        notes = (*notes, f"no images in {empty}")
+    notes = (*notes, *skipped_note(sorted(found.others)))
+    name = f"folder:{folder}"
+    return build_dataset(
+        name, train, test, image_size=image_size, subset=subset, seed=seed, notes=notes
+    )
+
+
+def _parts(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """The folders of train and test, and a note if a val folder is left over."""
+    parts: dict[str, Path] = {}
+    for entry in sorted(folder.iterdir()):
+        part = part_of(entry.name)
+        if part and entry.is_dir() and any(child.is_dir() for child in entry.iterdir()):
+            if part in parts:
+                raise DataError(f"{folder}: both {parts[part].name} and {entry.name} are {part}")
+            parts[part] = entry
+    if not parts:
+        return {"train": folder}, ()
+    if "train" not in parts:
+        got = ", ".join(path.name for path in parts.values())
+        raise DataError(f"{folder.absolute()} has {got} but no train; {LAYOUT} (--dataset)")
+    return choose_test(parts)
+
+
+def _source(folder: Path, found: Found) -> FolderSource:
+    paths: list[Path] = []
+    labels: list[str] = []
+    for entry in sorted(folder.iterdir()):
+        if not entry.is_dir():
+            found.others.append(entry.name)
+            continue
+        if entry.name.startswith(".") or entry.name == "__MACOSX":
+            continue
+        images = _images(entry, found)
+        if not images:
+            found.empty.append(entry.name)
+        paths += images
+        # macOS writes ä as two characters, other systems as one; both are the same class
+        labels += [unicodedata.normalize("NFC", entry.name)] * len(images)
+    return FolderSource(paths, np.array(labels, dtype=str))
+
+
+def _images(folder: Path, found: Found) -> list[Path]:
+    """All images below a class folder, sorted; hidden files are none."""
+    images = []
+    for place, _, names in os.walk(folder, followlinks=True):
+        for name in names:
+            path = Path(place, name)
+            if not name.startswith(".") and path.suffix.lower() in EXTENSIONS:
+                images.append(path)
+            else:
+                found.others.append(name)
+    return sorted(images)
