@@ -14,6 +14,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rich.console import Console
+
     from raymd.config import FitConfig
     from raymd.data import register_dataset
     from raymd.deploy import load_student
@@ -40,15 +44,31 @@ _HOME = {
 }
 
 
-def fit(config: "FitConfig") -> "Result":
-    """Train the students of a configuration together, on Ray; see raymd.execution.run.fit.
+def fit(
+    config: "FitConfig",
+    *,
+    console: "Console | None" = None,
+    on_event: "Callable[[Mapping[str, Any]], None] | None" = None,
+) -> "Result":
+    """Train the students of a configuration together, on Ray.
+
+    A Ray that this process is connected to already is used, and never shut down; so is the
+    cluster of ``RAY_ADDRESS``. Otherwise one is started on this machine and ended again.
+
+    Args:
+        config: What to train, on what, and where the results go.
+        console: Where people read; the terminal by default.
+        on_event: Takes every event of the run (docs/events.md), in the calling thread.
+
+    Returns:
+        The result, as result.json in the run directory holds it.
 
     Raises:
         RaymdError: What was refused or went wrong, with its remedy.
     """
     from raymd.execution.run import fit as fit_on_ray
 
-    return fit_on_ray(config)
+    return fit_on_ray(config, console=console, on_event=on_event)
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,7 @@ from raymd.data.names import check_dataset
 from raymd.distillation.methods import METHODS, get_method
 from raymd.errors import UserError, unknown_name
 from raymd.fields import about, about_of, choices_of
-from raymd.models.names import known_models
+from raymd.models.names import check_name
 from raymd.recipes import LrDrop, check_recipe
 from raymd.settings import student_ids
 from raymd.student_options import OPTIONS, StudentOptions, read_students
@@ -187,8 +187,7 @@ class FitConfig(StudentOptions):
             UserError: With the value received, what is allowed and the flag.
         """
         for arch in self.students:
-            if arch not in known_models():
-                raise unknown_name("network", arch, known_models(), flag="--students")
+            check_name(arch)
         get_method(self.method)
         if self.recipe is not None:
             check_recipe(self.recipe)

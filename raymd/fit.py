@@ -212,11 +212,13 @@ def _run(words: Sequence[str]) -> int:
     if "dataset" not in settings and config.view not in ("json", "none"):
         print(NO_DATASET)
     # only now: torch and Ray take seconds to import, and a mistake needs neither
-    from raymd.execution.run import fit, show_plan
-
     if "plan" in actions:
+        from raymd.execution.preview import show_plan
+
         show_plan(config)
     else:
+        from raymd.execution.run import fit
+
         fit(config)
     return 0
 

@@ -10,12 +10,16 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from raymd.environment import environment
 from raymd.errors import DataError
 from raymd.exchange.names import published_folder, teacher_folder
 from raymd.plain import from_plain, to_plain
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
 
 __all__ = [
     "CITATION",
@@ -53,11 +57,13 @@ PLAN = "plan.json"
 RESULT = "result.json"
 REPORT = "report.html"
 TENSORBOARD = "tensorboard"
+WANDB = "wandb"
+HISTORY = "history"
 
 
 def history_part(student: str, number: int) -> str:
     """A numbered part of a student's history, JSON lines (view/events.py)."""
-    return f"history/{student}/part-{number:05d}.jsonl"
+    return f"{HISTORY}/{student}/part-{number:05d}.jsonl"
 
 
 def student_folder(student: str) -> str:
@@ -262,6 +268,41 @@ class Result:
             ValueError: A number that JSON has no text for (nan, infinity).
         """
         return json.dumps(self.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+    def history(self) -> list[dict[str, Any]]:
+        """Every epoch of every student (``epoch`` events, docs/events.md), from the run's folder.
+
+        Raises:
+            OSError: The folder is not there any more, or not readable from here.
+        """
+        from raymd.runs import read_history  # it knows of runs, which know of results
+        from raymd.storage import Storage
+
+        return read_history(Storage.at(self.run))
+
+    def students_frame(self) -> "pd.DataFrame":
+        """A row a student, and one for the ensemble: accuracies with their intervals."""
+        from raymd.view.frames import students_frame
+
+        return students_frame(self)
+
+    def history_frame(self) -> "pd.DataFrame":
+        """A row an epoch of a student."""
+        from raymd.view.frames import history_frame
+
+        return history_frame(self.history())
+
+    def cycles_frame(self) -> "pd.DataFrame":
+        """A row a cycle and student: accuracies v_i and weights a_i (Eq. 8)."""
+        from raymd.view.frames import cycles_frame
+
+        return cycles_frame(self)
+
+    def plot(self) -> "go.Figure":
+        """Accuracy and losses against epochs, distillation phases shaded, as a Plotly figure."""
+        from raymd.view.plots import plot
+
+        return plot(self, self.history())
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:

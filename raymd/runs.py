@@ -11,9 +11,10 @@ from typing import Any
 
 from raymd.config import FitConfig, parse_yaml, to_yaml
 from raymd.errors import UserError
-from raymd.result import CONFIG, RESULT
+from raymd.result import CONFIG, HISTORY, RESULT
 from raymd.settings import Settings, differences
 from raymd.storage import Storage
+from raymd.view.events import decode_history, merge_history
 
 IDENTITY = "run.json"
 
@@ -53,7 +54,7 @@ def choose_run(config: FitConfig, base: Storage) -> tuple[str, bool]:
     Raises:
         UserError: it exists and ``--resume`` is not given, or the other way round.
     """
-    name = config.name or _unnamed(config, base)
+    name = config.name or _unnamed(config.resume, base)
     exists = base.record(f"{name}/{IDENTITY}") is not None
     if exists and config.resume == "false":
         raise UserError(
@@ -67,10 +68,10 @@ def choose_run(config: FitConfig, base: Storage) -> tuple[str, bool]:
     return name, exists
 
 
-def _unnamed(config: FitConfig, base: Storage) -> str:
-    if config.resume == "true":
+def _unnamed(resume: str, base: Storage) -> str:
+    if resume == "true":
         return latest_run(base)
-    latest = _latest(base) if config.resume == "auto" else None
+    latest = _latest(base) if resume == "auto" else None
     # what is finished leaves nothing to go on with, so a requeued job begins its next run
     if latest is None or base.exists(f"{latest}/{RESULT}"):
         return new_run_name()
@@ -116,10 +117,26 @@ def saved_settings(settings: dict[str, Any]) -> dict[str, Any]:
     base = Storage.at(storage)
     name = settings.get("name")
     if name is None:
-        asked = FitConfig(students=("resnet8",), resume=str(settings["resume"]).lower())
-        name = _unnamed(asked, base)
+        name = _unnamed(str(settings["resume"]).lower(), base)
     try:
         text = base.sub(str(name)).read(CONFIG).to_pybytes().decode()
     except (FileNotFoundError, NotADirectoryError):
         return settings
     return {**parse_yaml(text), **settings, "name": str(name), "storage": storage}
+
+
+def read_history(storage: Storage) -> list[dict[str, Any]]:
+    """All epochs that a run's students have committed, by epoch and then by student.
+
+    Args:
+        storage: The run's folder.
+
+    Returns:
+        ``epoch`` events (view/events.py); those after the last commit of a student are missing.
+    """
+    parts = []
+    for student in storage.list(HISTORY):
+        for part in storage.list(f"{HISTORY}/{student}"):
+            name = f"{HISTORY}/{student}/{part}"
+            parts.append(decode_history(storage.read(name).to_pybytes(), name=name))
+    return merge_history(parts)

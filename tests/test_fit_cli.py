@@ -20,18 +20,20 @@ def fitted(monkeypatch):
     """The configurations that reach fit(); nothing is trained."""
     received: list[FitConfig] = []
     execution = types.ModuleType("raymd.execution.run")
-    execution.fit = received.append
-    execution.show_plan = lambda config: received.append(("plan", config))
+    execution.fit = lambda config, **_: received.append(config)
     monkeypatch.setitem(sys.modules, "raymd.execution.run", execution)
+    preview = types.ModuleType("raymd.execution.preview")
+    preview.show_plan = lambda config: received.append(("plan", config))
+    monkeypatch.setitem(sys.modules, "raymd.execution.preview", preview)
     return received
 
 
 def fail_with(monkeypatch, error):
-    def fit(config):
+    def fit(config, **_):
         raise error
 
     execution = types.ModuleType("raymd.execution.run")
-    execution.fit = execution.show_plan = fit
+    execution.fit = fit
     monkeypatch.setitem(sys.modules, "raymd.execution.run", execution)
 
 
@@ -246,4 +248,4 @@ def test_raymd_fit_calls_the_run(fitted):
     config = FitConfig(students="resnet8")
     raymd.fit(config)
     assert fitted == [config]
-    assert list(inspect.signature(raymd.fit).parameters) == ["config"]
+    assert list(inspect.signature(raymd.fit).parameters) == ["config", "console", "on_event"]

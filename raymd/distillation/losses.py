@@ -57,6 +57,11 @@ def kd_factor(*, t: float, kl_scale: KLScale) -> float:
     return t * t if kl_scale == "t2" else 1.0
 
 
+def mix_rows(rows_BK: Tensor, partners_BK: Tensor, *, share: float) -> Tensor:
+    """Soft labels of mixed images: those of both images, with the images' own weights, [B, K]."""
+    return share * rows_BK + (1.0 - share) * partners_BK
+
+
 def student_loss(
     logits_BK: Tensor,
     labels_B: Tensor,
@@ -66,6 +71,9 @@ def student_loss(
     beta: float = 0.0,
     t: float = 1.0,
     kl_scale: KLScale = "t2",
+    label_smoothing: float = 0.0,
+    mixed_labels_B: Tensor | None = None,
+    share: float = 1.0,
 ) -> Losses:
     """``alpha * cross entropy + beta * KL`` (Eq. 9); without a teacher, Eq. 1's cross entropy.
 
@@ -77,12 +85,18 @@ def student_loss(
         alpha, beta: Eq. 11's weights (see schedule.py).
         t: Temperature of both sides of KL.
         kl_scale: ``t2`` multiplies KL by t², ``none`` does not.
+        label_smoothing: Part of each label that is spread evenly over all classes.
+        mixed_labels_B: Classes of the images that the batch's are mixed with (mixup), or None.
+        share: Weight of ``labels_B`` beside them; ``teacher_BK`` is mixed already (mix_rows).
 
     Returns:
         ``Losses`` of scalars, meaned over the batch; ``kd_loss`` includes the scale, not beta.
     """
     logits_BK = _at_least_float32(logits_BK)
-    task_loss = F.cross_entropy(logits_BK, labels_B)
+    task_loss = F.cross_entropy(logits_BK, labels_B, label_smoothing=label_smoothing)
+    if mixed_labels_B is not None:
+        other = F.cross_entropy(logits_BK, mixed_labels_B, label_smoothing=label_smoothing)
+        task_loss = share * task_loss + (1.0 - share) * other
     if teacher_BK is None:
         return Losses(task_loss, task_loss.detach(), torch.zeros_like(task_loss.detach()))
     kl = kl_divergence(teacher_BK, soft_log_probs(logits_BK, t=t))

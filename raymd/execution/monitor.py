@@ -28,6 +28,7 @@ class Monitor:
         self._lives: Counter[str] = Counter()
         self._groups: dict[str, PlacementGroup] = {}
         self._reasons: dict[str, str] = {}
+        self._given_up: dict[str, tuple[str, int]] = {}
 
     async def push(self, event: Event) -> None:
         """Take an event for the driver to show."""
@@ -79,6 +80,14 @@ class Monitor:
     async def reason(self, student: str) -> str | None:
         """Why a student failed last."""
         return self._reasons.get(student)
+
+    async def give_up(self, student: str, reason: str, exit_code: int) -> None:
+        """One worker of several knows that no retry can help its student."""
+        self._given_up.setdefault(student, (reason, exit_code))
+
+    async def given_up(self, student: str) -> tuple[str, int] | None:
+        """Why no retry can help a student, and what the command should end with."""
+        return self._given_up.get(student)
 
     async def group(self, student: str) -> PlacementGroup | None:
         """The placement group that a student's workers were last seen in."""

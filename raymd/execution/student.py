@@ -12,20 +12,23 @@ from typing import Any
 
 import ray
 import torch
+import torch.distributed as dist
 from ray.exceptions import RayActorError
-from ray.train import get_context
 from ray.train.torch import get_device
 from ray.util import get_current_placement_group
 
+from raymd.config import CheckpointEvery
 from raymd.distillation.schedule import Position
 from raymd.errors import RaymdError
 from raymd.execution.exchange import RayExchange
 from raymd.execution.monitor import FAILURES_AT_ONE_POSITION
 from raymd.execution.shipping import unpack
+from raymd.models.shipped import ShippedModel, adopt_models
 from raymd.result import student_folder
 from raymd.settings import Settings, StudentConfig
 from raymd.storage import Storage
 from raymd.training.checkpoint import committed_positions
+from raymd.training.ranks import Ranks
 from raymd.training.segment import run_segment
 from raymd.training.student import StudentTask
 from raymd.view import events
@@ -47,7 +50,10 @@ class SegmentOrder:
         data: A list with the reference of the run's Shipment.
         start, stop: The segment.
         threads: Torch's threads; part of what makes weights repeatable.
-        aggregator, monitor: The run's actors; no aggregator where nothing is exchanged.
+        device: ``cpu``, ``cuda`` or ``mps``.
+        checkpoint_every: When to commit beside the ends of phases.
+        models: Networks that the user registered.
+        aggregator, monitor: The run's actors.
     """
 
     student: StudentConfig
@@ -58,6 +64,9 @@ class SegmentOrder:
     start: Position
     stop: Position
     threads: int
+    device: str
+    checkpoint_every: CheckpointEvery
+    models: list[ShippedModel]
     aggregator: Any
     monitor: Any
 
@@ -89,7 +98,32 @@ def train_loop(config: dict[str, SegmentOrder]) -> SegmentRecord:
     """Run the order's segment; TorchTrainer calls this in every worker of the student."""
     order = config["order"]
     torch.set_num_threads(order.threads)
-    position = newest_position(order)
+    adopt_models(order.models)
+    ranks = Ranks.join()
+    position = ranks.from_first(newest_position(order))
+    refusal = ranks.from_first(_begin(order, position) if ranks.is_first else None)
+    if refusal is not None:
+        return refusal
+    stopping = threading.Event()
+    threading.Thread(target=_watch, args=(order.monitor, stopping), daemon=True).start()
+    try:
+        return _run(order, ranks, stopping)
+    except RaymdError as error:
+        return _give_up(order, ranks, position, str(error), error.exit_code)
+    except NOT_WORTH_A_RETRY as error:
+        text = f"{order.student.id}: {_report(order, error)}"
+        return _give_up(order, ranks, position, text, 1)
+    except Exception as error:
+        given_up = ray.get(order.monitor.given_up.remote(order.student.id))
+        if given_up is not None:  # another worker left, and that is what ended this one
+            return SegmentRecord("failed", position, *given_up)
+        # Ray Train starts the workers again, from what is committed.
+        ray.get(order.monitor.failed.remote(order.student.id, _report(order, error)))
+        raise
+
+
+def _begin(order: SegmentOrder, position: Position) -> SegmentRecord | None:
+    """Tell the driver of this beginning; a record if it is one too many at its position."""
     group = get_current_placement_group()
     starts = ray.get(order.monitor.started.remote(order.student.id, tuple(position), group))
     if starts > FAILURES_AT_ONE_POSITION:
@@ -97,19 +131,18 @@ def train_loop(config: dict[str, SegmentOrder]) -> SegmentRecord:
     lives = ray.get(order.monitor.lives.remote(order.student.id))
     if lives > 1:
         _say_restarted(order, position, lives - 1)
-    stopping = threading.Event()
-    threading.Thread(target=_watch, args=(order.monitor, stopping), daemon=True).start()
-    try:
-        return _run(order, stopping)
-    except RaymdError as error:
-        return SegmentRecord("failed", position, str(error), error.exit_code)
-    except NOT_WORTH_A_RETRY as error:
-        text = f"{order.student.id}: {_report(order, error)}"
-        return SegmentRecord("failed", position, text, 1)
-    except Exception as error:
-        # Ray Train starts the worker again, from what is committed.
-        ray.get(order.monitor.failed.remote(order.student.id, _report(order, error)))
-        raise
+    return None
+
+
+def _give_up(
+    order: SegmentOrder, ranks: Ranks, position: Position, reason: str, exit_code: int
+) -> SegmentRecord:
+    """End without a retry. Other workers of the student may be waiting in a collective: they are
+    told why first, and then cut off from it."""
+    if ranks.world_size > 1:
+        ray.get(order.monitor.give_up.remote(order.student.id, reason, exit_code))
+        dist.destroy_process_group()
+    return SegmentRecord("failed", position, reason, exit_code)
 
 
 def _report(order: SegmentOrder, error: Exception) -> str:
@@ -119,21 +152,21 @@ def _report(order: SegmentOrder, error: Exception) -> str:
     return f"{type(error).__name__}: {error} (traceback: {order.storage.uri}/{name})"
 
 
-def _run(order: SegmentOrder, stopping: threading.Event) -> SegmentRecord:
-    context = get_context()
+def _run(order: SegmentOrder, ranks: Ranks, stopping: threading.Event) -> SegmentRecord:
     task = StudentTask(
         student=order.student,
         settings=order.settings,
         data=unpack(ray.get(order.data[0])),
         storage=order.storage,
         run=order.run,
-        device=get_device(),
-        rank=context.get_world_rank(),
-        world_size=context.get_world_size(),
+        device=get_device() if order.device == "cuda" else torch.device(order.device),
+        ranks=ranks,
+        checkpoint_every=order.checkpoint_every,
     )
 
     def emit(event: Mapping[str, Any]) -> None:
-        order.monitor.push.remote(event)
+        if ranks.is_first:
+            order.monitor.push.remote(event)
 
     exchange = RayExchange(order.aggregator, student=order.student.id, emit=emit)
     result = run_segment(

@@ -58,8 +58,8 @@ class StudentThread(threading.Thread):
             cast("Any", train_loop),
             train_loop_config={"order": self.order},
             scaling_config=ScalingConfig(
-                num_workers=1,
-                use_gpu=self.plan.gpus_per_worker > 0,
+                num_workers=self.order.student.workers_per_student,
+                use_gpu=self.plan.device == "cuda",
                 resources_per_worker=self.plan.worker_resources,
             ),
             run_config=RunConfig(

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from raymd.distillation.schedule import Position
 from raymd.errors import StorageError
@@ -53,11 +54,23 @@ def commit_checkpoint(task: StudentTask, state: StudentState) -> None:
     """Commit the state, if this position is not committed yet, and drop what it replaces."""
     if state.committed == state.position:
         return
+    all_sums = task.ranks.gather(state.sums)
+    if task.ranks.is_first:
+        _commit(task, state, all_sums)
+    state.committed = state.position
+    state.committed_at = time.monotonic()
+    state.steps_since_commit = state.epochs_since_commit = 0
+    state.history = []
+
+
+def _commit(task: StudentTask, state: StudentState, all_sums: list[Sums]) -> None:
     stem = checkpoint_record(task.folder, state.position).removesuffix(".json")
     files: dict[str, Any] = {
         f"{stem}-weights.safetensors": save_safetensors(weights_of(state.model)),
         f"{stem}-optimizer.pt": _optimizer_bytes(state),
     }
+    if state.averaged is not None:
+        files[f"{stem}-averaged.safetensors"] = save_safetensors(weights_of(state.kept))
     best = state.best
     if best is not None and best.weights is not None:
         files[best.file] = save_safetensors(best.weights)
@@ -66,16 +79,12 @@ def commit_checkpoint(task: StudentTask, state: StudentState) -> None:
         part = history_part(task.student.id, state.history[0]["epoch"])
         task.storage.write(part, encode_history(state.history))
     name = checkpoint_record(task.folder, state.position)
-    record = task.storage.commit(name, {**_fields(state), FILES: carried}, files=files)
-    _mark_committed(state, record)
+    record = task.storage.commit(name, {**_fields(state, all_sums), FILES: carried}, files=files)
+    _note_committed(state, record)
     _drop_old(task, state)
 
 
-def _mark_committed(state: StudentState, record: dict[str, Any]) -> None:
-    state.committed = state.position
-    state.committed_at = time.monotonic()
-    state.steps_since_commit = 0
-    state.history = []
+def _note_committed(state: StudentState, record: dict[str, Any]) -> None:
     state.publish_id = _publish_id(record)
     if state.best is not None:
         state.best.weights = None
@@ -96,14 +105,16 @@ def _optimizer_bytes(state: StudentState) -> bytes:
     return buffer.getvalue()
 
 
-def _fields(state: StudentState) -> dict[str, Any]:
+def _fields(state: StudentState, all_sums: list[Sums]) -> dict[str, Any]:
     best = state.best
     return {
         "epoch": state.position.epoch,
         "step": state.position.step,
         "accuracy": state.accuracy,
         "best": best and {"epoch": best.epoch, "correct": best.correct, "file": best.file},
-        "sums": asdict(state.sums),
+        "averaged_steps": state.averaged and int(state.averaged.n_averaged),
+        # each worker's own, so that adding them up gives the same bits after a restart
+        "sums": [asdict(sums) for sums in all_sums],
     }
 
 
@@ -132,8 +143,8 @@ def restore(task: StudentTask, *, start: Position) -> StudentState:
     Raises:
         StorageError: a committed file is damaged, or ``start`` is not there any more.
     """
-    state = new_state(task)
-    positions = committed_positions(task.storage, task.folder)
+    positions = task.ranks.from_first(committed_positions(task.storage, task.folder))
+    state = new_state(task, initialise=not positions)
     newest = positions[-1] if positions else task.schedule.start
     if newest < start:
         raise StorageError(f"{task.student.id} should be at {start}, storage ends at {newest}")
@@ -164,10 +175,22 @@ def _load(
     saved = torch.load(io.BytesIO(data.to_pybytes()), map_location=task.device, weights_only=True)
     state.optimizer.load_state_dict(saved["optimizer"])
     state.scaler.load_state_dict(saved["scaler"])
+    if state.averaged is not None:
+        _load_averaged(task, state.averaged, record, stem)
     state.position = state.committed = position
     state.accuracy = record["accuracy"]
-    state.sums = Sums(**record["sums"])
+    sums = record["sums"]
+    # another number of workers is another science, refused before; none has sums at an epoch's end
+    state.sums = Sums(**sums[task.ranks.rank])
     if record["best"] is not None:
         entry = record[FILES][record["best"]["file"]]
         state.best = Best(**record["best"], entry=entry)
     state.publish_id = _publish_id(record)
+
+
+def _load_averaged(
+    task: StudentTask, averaged: AveragedModel, record: dict[str, Any], stem: str
+) -> None:
+    data = task.storage.read_committed(f"{stem}-averaged.safetensors", record=record)
+    averaged.module.load_state_dict(load_safetensors(data.to_pybytes()))
+    averaged.n_averaged.fill_(record["averaged_steps"])

@@ -46,9 +46,20 @@ def predict(
         stop=stop,
     ):
         with task.autocast():
-            logits_BK = model(images)
+            logits_BK = model(task.inputs(images))
         rows.append(soft_labels(logits_BK, t=t).cpu())
     return torch.cat(rows)
+
+
+def count_correct(task: StudentTask, model: nn.Module, split: Split) -> int:
+    """How many of a split's images the model gets right; the student's workers share the work."""
+    num_batches = -(-len(split) // EVAL_BATCH)
+    correct = 0
+    for batch in task.ranks.mine(range(num_batches)):
+        start, stop = batch * EVAL_BATCH, min((batch + 1) * EVAL_BATCH, len(split))
+        probs_NK = predict(task, model, split, start=start, stop=stop)
+        correct += num_correct(probs_NK, split.labels[start:stop])
+    return task.ranks.sum(correct)
 
 
 def num_correct(probs_NK: Tensor, labels_N: Tensor) -> int:

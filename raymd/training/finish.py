@@ -22,12 +22,12 @@ def finish(task: StudentTask, state: StudentState) -> None:
     """Commit the student's final files, unless they are there already."""
     if task.storage.record(model_record(task.student.id)) is not None:
         return
-    last = weights_of(state.model)
+    last = weights_of(state.kept)
     best = _best_weights(task, state) or last
     predictions: dict[str, Tensor] = {}
     scores = {
-        "last": _score(task, state.model, "last", predictions),
-        "best": _score(task, _with_weights(state.model, best), "best", predictions),
+        "last": _score(task, state.kept, "last", predictions),
+        "best": _score(task, _with_weights(state.kept, best), "best", predictions),
     }
     files = {
         weights_file(task.student.id, "last"): save_safetensors(last),
@@ -76,7 +76,7 @@ def _description(task: StudentTask, state: StudentState) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in state.model.parameters()),
         "num_classes": len(task.data.classes),
         "in_channels": images.shape[1],
-        "image_size": images.shape[-1],
+        "image_size": task.data.image_size,
         "classes": list(task.data.classes),
         "mean": list(task.data.mean),
         "std": list(task.data.std),

@@ -21,6 +21,7 @@ from raymd.training.student import Emit, StudentState, StudentTask
 from raymd.view import events
 
 ENCODING = "float16"
+SAMPLE_ROWS, SAMPLE_CLASSES = 8, 100
 
 
 def publish(
@@ -35,44 +36,63 @@ def publish(
         emit: Takes the ``published`` event.
     """
     cycle = epoch.cycle
-    if task.storage.record(names.complete_record(cycle)) is not None:
+    complete = task.storage.record(names.complete_record(cycle)) is not None
+    if task.ranks.from_first(complete):
         return
     started = time.perf_counter()
-    publication = Publication(cycle, task.student.id, state.accuracy, state.publish_id)
-    fields = {"accuracy": publication.accuracy, "publish_id": publication.publish_id}
-    task.storage.commit(names.publication_record(cycle, task.student.id), fields)
-    exchange.announce(publication)
+    publication = _announce(task, state, cycle, exchange)
     folder = names.published_folder(cycle, task.student.id)
     done = set(committed_blocks(task.storage, folder))
-    num_bytes = 0
-    for block in range(task.layout.num_blocks):
+    num_bytes, sample = 0, list[list[float]]()
+    for block in task.ranks.mine(range(task.layout.num_blocks)):
         data = None
         if block not in done:
-            data = _compute_block(task, state, publication, block)
+            rows_NK = _compute_rows(task, state, block)
             metadata = block_metadata(task, publication, block)
+            data = encode_block(rows_NK, metadata=metadata)
             commit_block(task.storage, folder, block=block, data=data, fields=metadata)
             num_bytes += data.nbytes
+            sample = sample or sample_of(rows_NK)
         exchange.deliver(publication, block=block, data=data)
     emit(
         events.published(
             student=task.student.id,
             cycle=cycle,
             accuracy=publication.accuracy,
-            bytes=num_bytes,
+            bytes=task.ranks.sum(num_bytes),
+            blocks=task.layout.num_blocks,
             seconds=time.perf_counter() - started,
+            sample=sample,
         )
     )
 
 
-def _compute_block(
-    task: StudentTask, state: StudentState, publication: Publication, block: int
-) -> np.ndarray:
+def _announce(
+    task: StudentTask, state: StudentState, cycle: int, exchange: Exchange
+) -> Publication:
+    """Commit and announce the publication, once for all workers of the student."""
+    publication = Publication(cycle, task.student.id, state.accuracy, state.publish_id)
+    if task.ranks.is_first:
+        fields = {"accuracy": publication.accuracy, "publish_id": publication.publish_id}
+        task.storage.commit(names.publication_record(cycle, task.student.id), fields)
+        exchange.announce(publication)
+    return task.ranks.from_first(publication)
+
+
+def sample_of(rows_NK: np.ndarray) -> list[list[float]]:
+    """The first samples' soft labels, for pictures: at most 8 rows of at most 100 classes."""
+    shown = rows_NK[:SAMPLE_ROWS, :SAMPLE_CLASSES].astype(np.float64)
+    return np.round(shown, 4).tolist()
+
+
+def _compute_rows(task: StudentTask, state: StudentState, block: int) -> np.ndarray:
+    """A block's soft labels, [rows, K] as they are stored."""
     first, stop = task.layout.rows(block)
     probs_NK = predict(
         task, state.model, task.data.train, t=task.settings.t, start=first, stop=stop
     )
-    rows_NK = probs_NK.numpy().astype(np.dtype(ENCODING))
-    return encode_block(rows_NK, metadata=block_metadata(task, publication, block))
+    rows_NK: np.ndarray = probs_NK.numpy().astype(np.dtype(ENCODING))
+    return rows_NK
 
 
 def block_metadata(task: StudentTask, publication: Publication, block: int) -> dict[str, Any]:

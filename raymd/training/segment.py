@@ -17,12 +17,14 @@ from raymd.distillation.schedule import Epoch, Position
 from raymd.distillation.soft_labels import TeacherRows, decode_block
 from raymd.exchange.folder import Exchange
 from raymd.training.checkpoint import commit_checkpoint, restore, weights_of
-from raymd.training.evaluate import num_correct, predict
+from raymd.training.evaluate import count_correct
 from raymd.training.finish import finish
-from raymd.training.publish import publish
+from raymd.training.publish import SAMPLE_ROWS, publish, sample_of
 from raymd.training.step import epoch_record, train_epoch
-from raymd.training.student import Best, Emit, StudentState, StudentTask, Sums, set_lr
+from raymd.training.student import Best, Emit, StudentState, StudentTask, Sums
 from raymd.view import events
+
+PROGRESS_S = 1.0
 
 Ending = Literal["reached", "stopped"]
 
@@ -67,6 +69,8 @@ def run_segment(
     schedule = task.schedule
     state = restore(task, start=start)
     emit(_started(task, state))
+    for text in state.notes:
+        emit(events.note(text=text))
     loader = task.loader()
     teachers = _Teachers(task, exchange, stopping, emit)
     while True:
@@ -74,17 +78,17 @@ def run_segment(
         if barrier is not None:
             commit_checkpoint(task, state)
             publish(task, state, barrier, exchange=exchange, emit=emit)
-        if state.position >= stop or stopping.is_set():
+        if state.position >= stop or task.ranks.any(stopping.is_set())[0]:
             break
         epoch = schedule.epochs[state.position.epoch]
-        teacher = teachers.for_epoch(epoch)
-        if stopping.is_set() or not _run_epoch(task, state, epoch, loader, teacher, emit, stopping):
+        teacher, stopped = teachers.for_epoch(epoch)
+        if stopped or not _run_epoch(task, state, epoch, loader, teacher, emit, stopping):
             break
     commit_checkpoint(task, state)
     epoch_index, step = state.position
     if state.position < stop:
         emit(events.stopped(student=task.student.id, epoch=epoch_index, step=step))
-    elif state.position == schedule.end:
+    elif state.position == schedule.end and task.ranks.is_first:
         finish(task, state)
         emit(events.finished(student=task.student.id))
     return SegmentResult("reached" if state.position >= stop else "stopped", state.position)
@@ -100,45 +104,120 @@ def _run_epoch(
     stopping: threading.Event,
 ) -> bool:
     """Train to the epoch's end, evaluate, record. False if told to stop before."""
-    lr = set_lr(task, state, epoch)
+    progress = _Progress(task, state, epoch, loader.steps, emit)
 
     def after_step() -> bool:
-        if _commit_due(task, state):
+        progress.tell()
+        due, stop = task.ranks.any(commit_due(task, state), stopping.is_set())
+        if due and not stop:  # a stop commits anyway
             commit_checkpoint(task, state)
-        return stopping.is_set()
+        return stop
 
     if not train_epoch(task, state, epoch, loader, teacher, after_step=after_step):
         return False
+    _share_buffers(task, state)
     val_accuracy = _evaluate(task, state, epoch)
-    record = epoch_record(task, epoch, state.sums, lr=lr, val_accuracy=val_accuracy)
-    train_accuracy = record["train_accuracy"]
-    state.accuracy = train_accuracy if val_accuracy is None else val_accuracy
+    lr = state.optimizer.param_groups[0]["lr"]
+    record = epoch_record(
+        task, epoch, _over_ranks(task, state.sums), lr=lr, val_accuracy=val_accuracy
+    )
+    state.accuracy = _accuracy_of_weights(task, state, epoch, record)
     state.history.append(record)
     state.position = Position(epoch.index + 1)
+    state.epochs_since_commit += 1
     state.sums = Sums()
-    if _commit_due(task, state):
+    if task.ranks.any(commit_due(task, state))[0]:
         commit_checkpoint(task, state)
     emit(record)
     return True
 
 
-def _commit_due(task: StudentTask, state: StudentState) -> bool:
+def commit_due(task: StudentTask, state: StudentState) -> bool:
     """Whether a checkpoint is due. Its time may depend on the clock: its content does not."""
-    if task.checkpoint_every_steps is not None:
-        return state.steps_since_commit >= task.checkpoint_every_steps
-    return time.monotonic() - state.committed_at >= task.checkpoint_every_s
+    every = task.checkpoint_every
+    if every.steps is not None:
+        return state.steps_since_commit >= every.steps
+    if every.epochs is not None:
+        return state.epochs_since_commit >= every.epochs
+    assert every.seconds is not None
+    return time.monotonic() - state.committed_at >= every.seconds
+
+
+def _share_buffers(task: StudentTask, state: StudentState) -> None:
+    """BatchNorm's statistics are rank 0's from here on, before anyone evaluates or commits."""
+    task.ranks.copy_from_first(state.model.buffers())
+    if task.ranks.world_size > 1 and state.averaged is not None:
+        for mine, firsts in zip(state.kept.buffers(), state.model.buffers(), strict=True):
+            mine.copy_(firsts)
+
+
+def _over_ranks(task: StudentTask, sums: Sums) -> Sums:
+    """The epoch's sums over all workers; they worked at the same time."""
+    all_sums = task.ranks.gather(sums)
+    totals = {name: sum(getattr(s, name) for s in all_sums) for name in vars(sums)}
+    return Sums(**totals | {"seconds": max(s.seconds for s in all_sums)})
 
 
 def _evaluate(task: StudentTask, state: StudentState, epoch: Epoch) -> float | None:
     """Held-out accuracy at the epoch's end, and the best weights by it."""
     if task.data.val is None:
         return None
-    labels_N = task.data.val.labels
-    correct = num_correct(predict(task, state.model, task.data.val), labels_N)
+    correct = count_correct(task, state.kept, task.data.val)
     if state.best is None or correct > state.best.correct:
         file = f"{task.folder}/checkpoints/best-{epoch.index:05d}.safetensors"
-        state.best = Best(epoch.index, correct, file, weights_of(state.model))
-    return correct / len(labels_N)
+        weights = weights_of(state.kept) if task.ranks.is_first else None
+        state.best = Best(epoch.index, correct, file, weights)
+    return correct / len(task.data.val)
+
+
+def _accuracy_of_weights(
+    task: StudentTask, state: StudentState, epoch: Epoch, record: events.EpochEvent
+) -> float:
+    """v_i of the weights that soft labels are published from, which may not be those kept."""
+    val_accuracy = record["val_accuracy"]
+    if val_accuracy is None or task.data.val is None:
+        return record["train_accuracy"]
+    coming = task.schedule.barrier_at(Position(epoch.index + 1))
+    ends = epoch.index + 1 == task.settings.epochs
+    if state.averaged is None or ends or coming is None:
+        return val_accuracy
+    return count_correct(task, state.model, task.data.val) / len(task.data.val)
+
+
+class _Progress:
+    """Tells of an epoch under way, about once a second."""
+
+    def __init__(
+        self, task: StudentTask, state: StudentState, epoch: Epoch, steps: int, emit: Emit
+    ) -> None:
+        self.task, self.state, self.epoch, self.steps = task, state, epoch, steps
+        self.emit = emit
+        self._told_at = time.monotonic()
+
+    def tell(self) -> None:
+        """Emit a ``progress`` event if it is time."""
+        if time.monotonic() - self._told_at < PROGRESS_S or not self.task.ranks.is_first:
+            return
+        self._told_at = time.monotonic()
+        sums, rows = self.state.sums, max(1, self.state.sums.rows)
+        self.emit(
+            events.progress(
+                student=self.task.student.id,
+                epoch=self.epoch.index,
+                epochs=self.task.settings.epochs,
+                step=self.state.position.step,
+                steps=self.steps,
+                cycle=self.epoch.cycle,
+                phase=self.epoch.phase,
+                r=self.epoch.r,
+                lr=self.state.optimizer.param_groups[0]["lr"],
+                loss=sums.loss / rows,
+                task_loss=sums.task_loss / rows,
+                kd_loss=sums.kd_loss / rows if self.epoch.phase == "distillation" else None,
+                train_accuracy=sums.correct / rows,
+                images_per_s=rows * self.task.ranks.world_size / max(sums.seconds, 1e-9),
+            )
+        )
 
 
 def _started(task: StudentTask, state: StudentState) -> events.StartedEvent:
@@ -149,6 +228,7 @@ def _started(task: StudentTask, state: StudentState) -> events.StartedEvent:
         parameters=sum(p.numel() for p in state.model.parameters()),
         device=str(task.device),
         threads=torch.get_num_threads(),
+        workers=task.ranks.world_size,
     )
 
 
@@ -165,15 +245,19 @@ class _Teachers:
         self._cycle: int | None = None
         self._rows: TeacherRows | None = None
 
-    def for_epoch(self, epoch: Epoch) -> TeacherRows | None:
-        """The epoch's teacher, waited for if need be; None if it has none or is told to stop."""
+    def for_epoch(self, epoch: Epoch) -> tuple[TeacherRows | None, bool]:
+        """The epoch's teacher (None if it has none), waited for if need be, and whether the
+        student was told to stop instead."""
         if epoch.phase == "independent":
-            return None
+            return None, False
         if self._cycle != epoch.cycle:
             self._cycle, self._rows = None, None
-            self._rows = self._fetch(epoch.cycle)
-            self._cycle = epoch.cycle if self._rows is not None else None
-        return self._rows
+            rows = self._fetch(epoch.cycle)
+            # Each worker has waited by itself; they go on together or not at all.
+            if self.task.ranks.any(rows is None)[0]:
+                return None, True
+            self._cycle, self._rows = epoch.cycle, rows
+        return self._rows, False
 
     def _fetch(self, cycle: int) -> TeacherRows | None:
         task, started = self.task, time.perf_counter()
@@ -184,6 +268,8 @@ class _Teachers:
         if teacher is None:
             return None
         blocks = [decode_block(block)[1] for block in teacher.blocks]
+        rows = TeacherRows(blocks, layout=task.layout)
+        shown = torch.arange(min(SAMPLE_ROWS, task.layout.num_samples))
         self.emit(
             events.taught(
                 student=task.student.id,
@@ -191,6 +277,7 @@ class _Teachers:
                 teacher=name,
                 weights=dict(teacher.weights),
                 waited_s=time.perf_counter() - started,
+                sample=sample_of(rows.rows(shown).numpy()),
             )
         )
-        return TeacherRows(blocks, layout=task.layout)
+        return rows

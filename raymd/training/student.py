@@ -13,17 +13,24 @@ from typing import Any
 import torch
 import xxhash
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from raymd.config import CheckpointEvery
 from raymd.data.loader import EpochLoader
 from raymd.data.splits import Prepared
 from raymd.distillation.methods import Method, get_method
 from raymd.distillation.schedule import Epoch, Position, Schedule
 from raymd.distillation.soft_labels import BlockLayout
 from raymd.models import build_model
+from raymd.models.initial import load_initial
 from raymd.result import student_folder
 from raymd.settings import Settings, StudentConfig
 from raymd.storage import Storage
+from raymd.training.learning_rate import learning_rate
+from raymd.training.ranks import ALONE, Ranks
 
+DEFAULT_CHECKPOINT_EVERY = CheckpointEvery(seconds=60.0)
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Emit = Callable[[Mapping[str, Any]], None]
 
@@ -44,10 +51,8 @@ class StudentTask:
         storage: The run's folder.
         run: The run's name, for metadata.
         device: Where it trains.
-        rank, world_size: Its place among the student's workers.
-        checkpoint_every_s: Commit at the next step once this long has passed since the last
-            commit. Ends of phases and of the run are committed in any case.
-        checkpoint_every_steps: Commit after so many steps since the last commit; for tests.
+        ranks: Its place among the student's workers.
+        checkpoint_every: When to commit beside the ends of phases and of the run.
     """
 
     student: StudentConfig
@@ -56,10 +61,8 @@ class StudentTask:
     storage: Storage
     run: str
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    rank: int = 0
-    world_size: int = 1
-    checkpoint_every_s: float = 60.0
-    checkpoint_every_steps: int | None = None
+    ranks: Ranks = ALONE
+    checkpoint_every: CheckpointEvery = DEFAULT_CHECKPOINT_EVERY
 
     @property
     def folder(self) -> str:
@@ -83,7 +86,7 @@ class StudentTask:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision the network runs in; losses are float32 in any."""
-        dtype = AUTOCAST_DTYPES.get(self.settings.precision)
+        dtype = AUTOCAST_DTYPES.get(self.student.precision)
         if dtype is None:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=dtype)
@@ -99,13 +102,23 @@ class StudentTask:
             seed=self.settings.seed,
             stream=draw_seed("student", self.student.id),
             device=self.device,
-            rank=self.rank,
-            world_size=self.world_size,
+            rank=self.ranks.rank,
+            world_size=self.ranks.world_size,
         )
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Of the network's weights."""
+        return torch.channels_last if self.student.channels_last else torch.contiguous_format
+
+    def inputs(self, images_BCHW: Tensor) -> Tensor:
+        """Images in the memory format that the network is kept in."""
+        return images_BCHW if self.student.channels_last else images_BCHW.contiguous()
 
     def seed_step(self, position: Position) -> None:
         """Seed torch for one step: dropout follows the position, not the past."""
-        parts = (self.settings.seed, self.student.id, position.epoch, position.step, self.rank)
+        rank = self.ranks.rank
+        parts = (self.settings.seed, self.student.id, position.epoch, position.step, rank)
         torch.manual_seed(draw_seed("step", *parts))
 
 
@@ -137,16 +150,22 @@ class StudentState:
     """A student at a position.
 
     Attributes:
-        model, optimizer, scaler: What trains; the scaler is idle but for fp16.
+        model: The network: what is saved, published from and evaluated.
+        network: What training calls: the model, or DDP or a compiled one around it.
+        optimizer, scaler: What trains; the scaler is idle but for fp16.
+        averaged: The averaged copy of the weights (``ema``), if there is one.
         position: The next step to take.
-        accuracy: v_i: held-out accuracy at the last epoch's end, or without a held-out slice
-            the running training accuracy of that epoch.
+        accuracy: v_i: held-out accuracy of the weights at the last epoch's end, or without a
+            held-out slice the running training accuracy of that epoch.
         publish_id: Checksum of the weights last committed.
+        notes: What is worth knowing of the weights it began with.
     """
 
     model: nn.Module
+    network: Callable[[Tensor], Tensor]
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    averaged: AveragedModel | None
     position: Position
     accuracy: float = 0.0
     best: Best | None = None
@@ -156,39 +175,98 @@ class StudentState:
     committed: Position | None = None
     committed_at: float = field(default_factory=time.monotonic)
     steps_since_commit: int = 0
+    epochs_since_commit: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def kept(self) -> nn.Module:
+        """The network that is evaluated and kept: the averaged one where there is one."""
+        return self.model if self.averaged is None else self.averaged.module
 
 
-def new_model(task: StudentTask) -> nn.Module:
-    """The student's network, freshly initialised from (seed, student id), channels last."""
+def new_model(task: StudentTask, *, initialise: bool = True) -> tuple[nn.Module, list[str]]:
+    """The student's network, from (seed, student id) and, if asked for, from trained weights.
+
+    Args:
+        task: The student.
+        initialise: Whether trained weights are wanted; a checkpoint will replace them.
+
+    Returns:
+        The network on its device, and announcements.
+    """
+    notes: list[str] = []
     torch.manual_seed(draw_seed("init", task.settings.seed, task.student.id))
-    images = task.data.train.images
     model = build_model(
         task.student.arch,
         num_classes=len(task.data.classes),
-        in_channels=images.shape[1],
-        image_size=images.shape[-1],
+        in_channels=task.data.train.images.shape[1],
+        image_size=task.data.image_size,
+        pretrained=task.student.pretrained and initialise,
     )
-    return model.to(task.device).to(memory_format=torch.channels_last)
+    if task.student.init_from is not None and initialise:
+        notes = load_initial(model, source=task.student.init_from, arch=task.student.arch)
+    return model.to(task.device).to(memory_format=task.memory_format), notes
 
 
-def new_state(task: StudentTask) -> StudentState:
+def new_state(task: StudentTask, *, initialise: bool = True) -> StudentState:
     """The student at the run's beginning."""
-    model = new_model(task)
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=task.student.lr,
-        momentum=task.settings.momentum,
-        weight_decay=task.student.weight_decay,
-        fused=task.device.type == "cuda",
+    model, notes = new_model(task, initialise=initialise)
+    fp16 = task.student.precision == "fp16"
+    averaged = None
+    if task.student.ema:
+        averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(task.student.ema))
+    return StudentState(
+        model=model,
+        network=training_network(task, model),
+        optimizer=new_optimizer(task, model),
+        scaler=torch.amp.GradScaler(task.device.type, enabled=fp16),
+        averaged=averaged,
+        position=task.schedule.start,
+        notes=notes,
     )
-    fp16 = task.settings.precision == "fp16"
-    scaler = torch.amp.GradScaler(task.device.type, enabled=fp16)
-    return StudentState(model, optimizer, scaler, task.schedule.start)
 
 
-def set_lr(task: StudentTask, state: StudentState, epoch: Epoch) -> float:
-    """Give the optimiser the epoch's learning rate; returns it."""
-    lr = task.student.lr * epoch.lr_factor
+def new_optimizer(task: StudentTask, model: nn.Module) -> torch.optim.Optimizer:
+    """The student's optimiser, at its start."""
+    student, fused = task.student, task.device.type == "cuda"
+    options: dict[str, Any] = {"lr": student.lr, "weight_decay": student.weight_decay}
+    if student.optimizer == "adamw":
+        return torch.optim.AdamW(model.parameters(), fused=fused, **options)
+    return torch.optim.SGD(model.parameters(), momentum=student.momentum, fused=fused, **options)
+
+
+def training_network(task: StudentTask, model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The model as training calls it: in DDP with several workers, compiled if asked for."""
+    network: Any = model
+    if task.ranks.world_size > 1:
+        ids = [task.device] if task.device.type == "cuda" else None
+        # BatchNorm's statistics are rank 0's at each epoch's end, not broadcast at each step.
+        network = DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+        _warm_up(task, model, network)
+    return torch.compile(network) if task.student.compile else network
+
+
+def _warm_up(task: StudentTask, model: nn.Module, network: nn.Module) -> None:
+    """Two steps forward and back, of which nothing is kept.
+
+    DDP rebuilds its buckets after the first, which changes the order of its sums: done before
+    anything is restored, every attempt adds up gradients alike.
+    """
+    state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    side, channels = task.data.image_size, task.data.train.images.shape[1]
+    network.train()
+    for _ in range(2):
+        with task.autocast():
+            logits_BK = network(torch.zeros(2, channels, side, side, device=task.device))
+        torch.autograd.backward(logits_BK.float().sum())
+    model.zero_grad(set_to_none=True)
+    model.load_state_dict(state)
+
+
+def set_lr(task: StudentTask, state: StudentState, epoch: Epoch, *, steps: int) -> None:
+    """Give the optimiser the learning rate of the step to come."""
+    lr = learning_rate(
+        task.student, epoch, step=state.position.step, steps=steps, epochs=task.settings.epochs
+    )
     for group in state.optimizer.param_groups:
         group["lr"] = lr
-    return lr

@@ -37,11 +37,12 @@ def random_images(rows: int) -> Split:
 def make_task(args: argparse.Namespace, folder: str) -> StudentTask:
     """One student that trains alone for an epoch of ``--steps`` steps."""
     student = StudentConfig(
-        id=args.arch, arch=args.arch, lr=0.1, batch_size=args.batch_size, weight_decay=1e-4
-    )
+        id=args.arch, arch=args.arch, lr=0.1, batch_size=args.batch_size,
+        precision=args.precision,
+    )  # fmt: skip
     settings = Settings(
         method="independent", t=3.0, tin=1, td=1, epochs=1, kl_scale="t2", lr_drop="exact",
-        momentum=0.9, precision=args.precision, val_fraction=0.0, seed=0, dataset="random",
+        val_fraction=0.0, seed=0, dataset="random",
         subset=None, students=(student,),
     )  # fmt: skip
     dataset = Dataset(
@@ -69,7 +70,7 @@ def bare(task: StudentTask, state: StudentState, steps: int) -> float:
     batch = next(task.loader().batches(0))
     images, labels = batch.images, batch.labels
     model, optimizer = state.model.train(), state.optimizer
-    dtype = AUTOCAST_DTYPES.get(task.settings.precision)
+    dtype = AUTOCAST_DTYPES.get(task.student.precision)
     started = time.perf_counter()
     for _ in range(steps):
         optimizer.zero_grad(set_to_none=True)

@@ -5,12 +5,14 @@ from itertools import pairwise
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from raymd.distillation.aggregation import merge_rows
 from raymd.distillation.losses import (
     KLScale,
     kd_factor,
     kl_divergence,
+    mix_rows,
     soft_labels,
     soft_log_probs,
     student_loss,
@@ -261,3 +263,29 @@ def test_teacher_of_merged_blocks_and_the_golden_teacher_agree() -> None:
         merge_rows(students, list(accuracy_weights({"a": 0.6, "b": 0.4}).values()))
     )
     torch.testing.assert_close(merged, golden_teacher().float(), rtol=1e-6, atol=0)
+
+
+def test_label_smoothing_is_a_mean_of_all_classes_cross_entropies():
+    labels = torch.tensor([0, 1])
+    losses = student_loss(student_logits(), labels, label_smoothing=0.3)
+    each = torch.stack(
+        [F.cross_entropy(student_logits(), torch.full((2,), k)) for k in range(3)]
+    ).mean()
+    expected = 0.7 * F.cross_entropy(student_logits(), labels) + 0.3 * each
+    torch.testing.assert_close(losses.loss, expected)
+
+
+def test_mixed_labels_weigh_both_images_by_their_share():
+    one, other = torch.tensor([0, 1]), torch.tensor([2, 1])
+    losses = student_loss(student_logits(), one, mixed_labels_B=other, share=0.7)
+    expected = 0.7 * F.cross_entropy(student_logits(), one) + 0.3 * F.cross_entropy(
+        student_logits(), other
+    )
+    torch.testing.assert_close(losses.task_loss, expected)
+
+
+def test_mixed_teacher_rows_are_those_of_both_images():
+    one, other = F.softmax(teacher_logits(), dim=-1), F.softmax(student_logits(), dim=-1)
+    mixed = mix_rows(one, other, share=0.25)
+    torch.testing.assert_close(mixed, 0.25 * one + 0.75 * other)
+    torch.testing.assert_close(mixed.sum(dim=-1), torch.ones(2, dtype=mixed.dtype))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from raymd.config import CheckpointEvery
 from raymd.data.augment import Augmentation
 from raymd.data.dataset import Dataset, Split
 from raymd.data.splits import Prepared, prepare
@@ -65,14 +66,13 @@ def random_dataset(*, num_train: int = 60, test_seed: int = 2) -> Dataset:
     )
 
 
-def tiny_settings(**changes: Any) -> Settings:
-    students = tuple(
-        StudentConfig(id=name, arch=name, lr=0.1, batch_size=16, weight_decay=1e-4)
-        for name in ("tiny4", "tiny6")
-    )
+def tiny_settings(*, student: dict[str, Any] | None = None, **changes: Any) -> Settings:
+    """Settings of a tiny run; ``student`` holds options of both students."""
+    options = {"lr": 0.1, "batch_size": 16, "weight_decay": 1e-4, **(student or {})}
+    students = tuple(StudentConfig(id=name, arch=name, **options) for name in ("tiny4", "tiny6"))
     fields: dict[str, Any] = {
         "method": "md", "t": 3.0, "tin": 1, "td": 2, "epochs": 6, "kl_scale": "t2",
-        "lr_drop": "exact", "momentum": 0.9, "precision": "fp32", "val_fraction": 0.2,
+        "lr_drop": "exact", "val_fraction": 0.2,
         "seed": 3, "dataset": "random", "subset": None,
         "students": students,
     }  # fmt: skip
@@ -85,6 +85,8 @@ def tiny_data(settings: Settings, dataset: Dataset | None = None) -> Prepared:
         subset=settings.subset,
         val_fraction=settings.val_fraction,
         seed=settings.seed,
+        augment=settings.augment,
+        mixup_alpha=settings.mixup_alpha,
     )
 
 
@@ -95,7 +97,7 @@ def tiny_tasks(
     return [
         StudentTask(
             student=student, settings=settings, data=data, storage=storage, run="run",
-            checkpoint_every_steps=every_steps,
+            checkpoint_every=CheckpointEvery(steps=every_steps),
         )
         for student in settings.students
     ]  # fmt: skip

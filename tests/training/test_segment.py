@@ -161,7 +161,7 @@ def test_teacher_equals_the_weighted_mean_recomputed_from_publish_time_checkpoin
     accuracies = {p.student: p.accuracy for p in roster.publications}
     mean_NK = torch.zeros(len(tasks[0].data.train), 3)
     for task in tasks:
-        model = new_model(task)
+        model, _ = new_model(task)
         model.load_state_dict(load_weights(task, barrier))
         model.eval()
         images = task.data.train.images.float() / 255
@@ -308,7 +308,7 @@ def test_a_diverging_student_says_who_where_and_what_to_try(storage: Storage) ->
 
 def test_bf16_trains_and_its_losses_are_float32(storage: Storage) -> None:
     events: list[dict[str, Any]] = []
-    run_to(tiny_tasks(storage, tiny_settings(precision="bf16")), emit=events.append)
+    run_to(tiny_tasks(storage, tiny_settings(student={"precision": "bf16"})), emit=events.append)
     assert all(np.isfinite(e["loss"]) for e in events if e["event"] == "epoch")
     weights = load_safetensors(storage.read("students/tiny4/last.safetensors").to_pybytes())
     assert weights["head.weight"].dtype == torch.float32

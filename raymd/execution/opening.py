@@ -1,0 +1,118 @@
+"""Before Ray: load the data, resolve the settings, find a place for the run or the run to go on.
+
+    FitConfig -> data, Settings -> Run
+
+What can be refused without a cluster's numbers is refused here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from raymd.config import FitConfig
+from raymd.data import load_dataset
+from raymd.data.dataset import Dataset
+from raymd.data.splits import Prepared, prepare
+from raymd.models.registry import check_model
+from raymd.models.initial import check_source
+from raymd.result import RESULT, Result
+from raymd.runs import check_same_science, choose_run
+from raymd.settings import Settings, resolve
+from raymd.storage import Storage
+
+Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every attempt of a run needs.
+
+    Attributes:
+        name: Of its folder in the storage.
+        storage: That folder.
+        settings: Its science.
+        data: Its data.
+        resumed: Whether it was begun before.
+    """
+
+    name: str
+    storage: Storage
+    settings: Settings
+    data: Prepared
+    resumed: bool = field(default=False, kw_only=True)
+
+    @property
+    def result(self) -> Result | None:
+        """The run's result, if it is finished."""
+        if not self.storage.exists(RESULT):
+            return None
+        return Result.from_json(self.storage.read(RESULT).to_pybytes().decode())
+
+
+def open_run(config: FitConfig, announce: Announce) -> Run:
+    """Load the data and find a place for the run, or the run to go on with.
+
+    Args:
+        config: What the user asked for.
+        announce: Takes a line for each choice worth knowing.
+
+    Raises:
+        UserError: what cannot work; see the message.
+    """
+    base = Storage.at(config.storage)
+    base.check_writable()
+    name, exists = choose_run(config, base)
+    storage = base.sub(name)
+    dataset = load(config)
+    settings, announcements = resolve(
+        config, num_train=len(dataset.train), image_size=dataset.image_size
+    )
+    data = prepare(
+        dataset,
+        subset=settings.subset,
+        val_fraction=settings.val_fraction,
+        seed=settings.seed,
+        augment=settings.augment,
+        mixup_alpha=settings.mixup_alpha,
+    )
+    check_networks(settings, data)
+    _announce_data(dataset, data, announce)
+    for line in announcements:
+        announce(line)
+    if exists:
+        check_same_science(storage, settings=settings, fingerprint=data.fingerprint)
+    announce(f"run {storage.uri}" + (" (resumed)" if exists else ""))
+    return Run(name, storage, settings, data, resumed=exists)
+
+
+def load(config: FitConfig) -> Dataset:
+    """The data set that a configuration names."""
+    data_dir = Path(config.data_dir) if config.data_dir is not None else None
+    return load_dataset(config.dataset, data_dir=data_dir, image_size=config.image_size)
+
+
+def check_networks(settings: Settings, data: Prepared) -> None:
+    """Refuse networks that cannot be built for this data, or weights that are not there.
+
+    Raises:
+        UserError: naming network and flag.
+    """
+    for student in settings.students:
+        check_model(
+            student.arch,
+            num_classes=len(data.classes),
+            in_channels=data.train.images.shape[1],
+            image_size=data.image_size,
+            pretrained=student.pretrained,
+        )
+        if student.init_from is not None:
+            check_source(student.init_from, archs=[student.arch])
+
+
+def _announce_data(dataset: Dataset, data: Prepared, announce: Announce) -> None:
+    announce(
+        f"dataset {dataset.name}: {len(data.train):,} to train on, "
+        f"{len(data.val) if data.val is not None else 0:,} held out, {len(data.test):,} to test"
+    )
+    for note in dataset.notes:
+        announce(note)

@@ -1,0 +1,183 @@
+"""What is told of a run, and to whom: the terminal, programs, TensorBoard, W&B, a callback.
+
+Announcements come before anything is known of the run and events after; both go through here.
+Which viewers there are is decided by the configuration; what they show is raymd/view's.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from raymd.config import FitConfig
+from raymd.distillation.methods import get_method
+from raymd.execution.opening import Run
+from raymd.result import TENSORBOARD, WANDB, Result
+from raymd.runs import read_history
+from raymd.storage import Storage
+from raymd.view import events
+from raymd.view.board import Board
+from raymd.view.json_lines import JsonLines
+from raymd.view.lines import Lines
+from raymd.view.live import LiveView, can_show
+from raymd.view.summary import show_result
+from raymd.view.viewers import Viewer, Viewers
+
+LOG_COLUMNS = 120
+OnEvent = Callable[[Mapping[str, Any]], None]
+
+
+class Telling:
+    """A run's announcements and events on their way to whoever looks.
+
+    Args:
+        config: Which viewers there are.
+        console: Where people read; by default the terminal, or 120 columns of a log.
+        on_event: Takes every event of the run (docs/events.md).
+    """
+
+    def __init__(
+        self, config: FitConfig, *, console: Console | None = None, on_event: OnEvent | None = None
+    ) -> None:
+        self.console = console or new_console()
+        self.kind = choose_view(config, self.console)
+        self._config = config
+        self._on_event = on_event
+        self._announced: list[str] = []
+        self._viewers: Viewers | None = None
+        self._upload: tuple[Storage, Path] | None = None
+
+    def announce(self, text: str) -> None:
+        """Tell people something, before the run begins or while it goes on."""
+        if self._viewers is not None:
+            self._viewers.note(text)
+            return
+        self._announced.append(text)
+        if self.kind in ("lines", "live"):
+            self.console.print(text, soft_wrap=True)
+
+    def begin(self, run: Run) -> None:
+        """Open the viewers: the run begins, or goes on.
+
+        Raises:
+            UserError: W&B was asked for and cannot begin.
+        """
+        history = read_history(run.storage) if run.resumed else []
+        viewers = [*self._screen(run, history), *self._logs(run, history)]
+        if self._on_event is not None:
+            viewers.append(_Callback(self._on_event))
+        self._viewers = Viewers(viewers)
+        self._viewers.show(_run_started(run, self._announced))
+
+    def show(self, event: Mapping[str, Any]) -> None:
+        """Hand an event to all viewers."""
+        assert self._viewers is not None
+        self._viewers.show(event)
+
+    def finish(self, result: Result) -> None:
+        """The run has come to its result."""
+        if self._viewers is not None:
+            self.show(
+                events.run_finished(
+                    run=result.run,
+                    seconds=result.seconds,
+                    best_student=result.best_student,
+                    result=result.to_dict(),
+                )
+            )
+        self.close()
+        if self.kind in ("lines", "live"):
+            show_result(self.console, result)
+
+    def close(self) -> None:
+        """Close all viewers: the run has ended, well or not."""
+        viewers, self._viewers = self._viewers, None
+        if viewers is not None:
+            viewers.close()
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            storage, folder = upload
+            for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+                storage.write(f"{TENSORBOARD}/{file.relative_to(folder)}", file.read_bytes())
+
+    def _screen(self, run: Run, history: list[dict[str, Any]]) -> list[Viewer]:
+        settings = run.settings
+        about: dict[str, Any] = {
+            "students": [student.id for student in settings.students],
+            "epochs": settings.epochs,
+            "tin": settings.tin,
+            "td": settings.td,
+            "distils": get_method(settings.method).distils,
+        }
+        if self.kind == "lines":
+            return [Lines(self.console, **about)]
+        if self.kind == "live":
+            live = LiveView(self.console, **about, history=history)
+            live.start()
+            return [live]
+        return [JsonLines(sys.stdout)] if self.kind == "json" else []
+
+    def _logs(self, run: Run, history: list[dict[str, Any]]) -> list[Viewer]:
+        if run.storage.is_local:
+            folder = Path(run.storage.uri)
+        else:  # TensorBoard's files grow, which an object store's cannot
+            folder = Path(tempfile.mkdtemp(prefix="raymd-"))
+            self._upload = (run.storage, folder / TENSORBOARD)
+        board = Board(folder / TENSORBOARD)
+        board.rebuild(history)
+        logs: list[Viewer] = [board]
+        if "wandb" in (self._config.log or ()):
+            from raymd.view.wandb_log import WandbLog
+
+            settings = run.settings.to_dict()
+            logs.append(WandbLog(run.storage.uri, settings=settings, folder=folder / WANDB))
+        return logs
+
+
+class _Callback:
+    """A function of the user's as a viewer."""
+
+    name = "on_event"
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self._on_event = on_event
+
+    def show(self, event: Mapping[str, Any]) -> None:
+        self._on_event(event)
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+
+def new_console() -> Console:
+    """The terminal, or 120 columns of a log."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=LOG_COLUMNS)
+
+
+def choose_view(config: FitConfig, console: Console) -> str:
+    """``live``, ``lines``, ``json`` or ``none``; Ray's own logs would tear a live view."""
+    if config.view != "auto":
+        return config.view
+    return "live" if can_show(console) and not config.verbose else "lines"
+
+
+def _run_started(run: Run, announced: list[str]) -> events.RunStartedEvent:
+    settings, data = run.settings, run.data
+    return events.run_started(
+        run=run.storage.uri,
+        students=[{"id": student.id, "arch": student.arch} for student in settings.students],
+        method=settings.method,
+        epochs=settings.epochs,
+        tin=settings.tin,
+        td=settings.td,
+        t=settings.t,
+        dataset=settings.dataset,
+        num_train=len(data.train),
+        num_val=len(data.val) if data.val is not None else 0,
+        num_test=len(data.test),
+        plan=list(announced),
+    )
