@@ -1,6 +1,5 @@
 """A small Ray for a file of tests, and helpers to find, kill and outwait its processes."""
 
-import io
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,13 +7,12 @@ from typing import Any
 import pytest
 import ray
 import torch
-from rich.console import Console
 
 import psutil  # isort: skip  # ray brings it along, so it is there after ray
 
 from raymd.config import FitConfig
+from raymd.execution.opening import open_run
 from raymd.execution.ray_setup import OWN_RAY, TRAIN_ENVIRONMENT
-from raymd.execution.run import open_run
 from raymd.storage import Storage
 from raymd.training.student import StudentTask
 from tests.training.conftest import run_to
@@ -83,7 +81,7 @@ def fit_without_ray(config: FitConfig) -> Storage:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        run = open_run(config, Console(file=io.StringIO()))
+        run = open_run(config, lambda line: None)
         tasks = [
             StudentTask(
                 student=student,

@@ -1,27 +1,26 @@
 """Kills on a real Ray: whoever is killed in a distillation epoch, the run ends bit-identical."""
 
-import io
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import ray
-from rich.console import Console
 
 import psutil  # isort: skip  # ray brings it along, so it is there after ray
 
 from raymd.config import FitConfig
+from raymd.execution.opening import open_run
 from raymd.execution.plan import make_plan
-from raymd.execution.run import open_run, start_run
+from raymd.execution.run import start_run
 from raymd.fit import main
 from raymd.storage import Storage
+from tests.execution.commands import Command, command, start
 from tests.execution.conftest import descendants, fit_without_ray, title, titled, wait_until
 from tests.training.conftest import final_files
+
+__all__ = ["command"]
 
 # A phase long enough to be hit (a distillation epoch takes some tenths of a second).
 FLAGS = {
@@ -45,61 +44,6 @@ SLOW_TO_END = ("ray::RuntimeEnvAgent", "ray::DashboardAgent")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = str(tmp_path_factory.mktemp("undisturbed"))
     return final_files(fit_without_ray(FitConfig.from_mapping({**FLAGS, "storage": folder})))
-
-
-@dataclass
-class Command:
-    """`python -m raymd.fit` in a process of its own, its output in files."""
-
-    process: subprocess.Popen[bytes]
-    folder: Path
-
-    @property
-    def out(self) -> str:
-        return (self.folder / "out").read_text()
-
-    @property
-    def err(self) -> str:
-        return (self.folder / "err").read_text()
-
-    def wait_for(self, text: str, *, times: int = 1) -> None:
-        """Wait until it has printed a text so many times."""
-
-        def printed() -> bool:
-            assert self.process.poll() is None, f"it ended: {self.out}\n{self.err}"
-            return self.out.count(text) >= times
-
-        wait_until(printed, f"{text!r} in {self.folder / 'out'}", timeout_s=400)
-
-    def end(self) -> int:
-        return self.process.wait(timeout=400)
-
-
-@pytest.fixture
-def command(tmp_path: Path) -> Iterator[list[Command]]:
-    """Commands begun in a test; whatever is left of them is ended with it."""
-    begun: list[Command] = []
-    yield begun
-    for command in begun:
-        if command.process.poll() is None:
-            left = descendants(command.process.pid)
-            command.process.kill()
-            command.process.wait()
-            psutil.wait_procs(left, timeout=60)
-
-
-def start(begun: list[Command], tmp_path: Path, *flags: str) -> Command:
-    folder = tmp_path / f"command-{len(begun)}"
-    folder.mkdir()
-    with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "raymd.fit", "--storage", str(tmp_path / "runs"), *flags],
-            stdout=out,
-            stderr=err,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "120"},
-        )
-    begun.append(Command(process, folder))
-    return begun[-1]
 
 
 def new_run() -> list[str]:
@@ -171,8 +115,8 @@ def begun(tmp_path: Path) -> str:
     """A storage with a run that was begun and never trained."""
     storage = str(tmp_path / "runs")
     config = FitConfig.from_mapping({**FLAGS, "storage": storage})
-    run = open_run(config, Console(file=io.StringIO()))
-    start_run(run, config, make_plan(["resnet8", "resnet8-2"], nodes=[{"CPU": 2}]))
+    run = open_run(config, lambda line: None)
+    start_run(run, config, make_plan({"resnet8": 1, "resnet8-2": 1}, nodes=[{"CPU": 2}]))
     return storage
 
 
