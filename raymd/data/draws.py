@@ -43,7 +43,8 @@ def sample_hash(ids_B: torch.Tensor, *, seed: int, stream: int, epoch: int) -> t
 
 def rehash(hash_B: torch.Tensor, number: int | torch.Tensor) -> torch.Tensor:
     """Another hash for the same samples: of their hash and a number, which is broadcast."""
-    return _mix(hash_B + number * _signed(0x9E3779B97F4A7C15))
+    numbers = torch.as_tensor(number, device=hash_B.device)
+    return _mix(hash_B + numbers * _signed(0x9E3779B97F4A7C15))
 
 
 def field(hash_B: torch.Tensor, index: int) -> torch.Tensor:

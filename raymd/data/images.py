@@ -256,4 +256,4 @@ def choose_test(parts: Mapping[str, PartT]) -> tuple[dict[str, PartT], tuple[str
 
 def skipped_note(names: list[str]) -> tuple[str, ...]:
     """A note on files that are no images; () if there are none."""
-    return (f"skipped {count(names, 'file that is', 'files that are')} no images",) if names else ()
+    return (f"skipped, since they are no images: {count(names, 'file', 'files')}",) if names else ()

@@ -14,6 +14,7 @@ from raymd.data.loader import (
     clean_batches,
     epoch_permutation,
     global_batch,
+    mixup_draw,
     num_steps,
     rank_slice,
     view_batches,
@@ -181,6 +182,70 @@ def test_any_memory_format_gives_the_same_batches_and_channels_last_is_not_copie
     made = loader(split)
     assert made._images.data_ptr() == split.images.data_ptr()
     assert pixels_by_id(made.batches(0)) == pixels_by_id(loader(other).batches(0))
+
+
+MIXUP = Augmentation(pad=2, flip=True, randaugment=True, mixup_alpha=0.4)
+
+
+def test_mixup_mixes_the_images_with_those_of_the_same_global_batch():
+    split = toy()
+    plain = loader(split, augmentation=Augmentation(2, True, randaugment=True))
+    pixels = {
+        int(number): image
+        for batch in plain.batches(4)
+        for number, image in zip(batch.sample_ids, batch.images, strict=True)
+    }
+    shares = set()
+    for batch in loader(split, augmentation=MIXUP).batches(4):
+        mixed = batch.mixed
+        assert sorted(mixed.sample_ids.tolist()) == sorted(batch.sample_ids.tolist())
+        assert torch.equal(mixed.labels, split.labels[mixed.sample_ids])
+        assert 0 <= mixed.share <= 1
+        shares.add(mixed.share)
+        for n, (own, partner) in enumerate(zip(batch.sample_ids, mixed.sample_ids, strict=True)):
+            both = mixed.share * pixels[int(own)] + (1 - mixed.share) * pixels[int(partner)]
+            assert torch.allclose(batch.images[n], both, atol=1e-5)
+        assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    assert len(shares) == 6
+    assert all(batch.mixed is None for batch in plain.batches(4))
+
+
+def test_ranks_see_the_mixed_images_of_one_worker():
+    split = toy()
+    alone = list(loader(split, augmentation=MIXUP).batches(2))
+    ranks = [
+        list(loader(split, augmentation=MIXUP, rank=rank, world_size=3).batches(2))
+        for rank in range(3)
+    ]
+    for whole, *parts in zip(alone, *ranks, strict=True):
+        assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
+        assert {part.mixed.share for part in parts} == {whole.mixed.share}
+        ids = torch.cat([part.mixed.sample_ids for part in parts])
+        assert torch.equal(ids, whole.mixed.sample_ids)
+
+
+def test_mixup_is_drawn_from_seed_stream_epoch_and_step():
+    position = {"seed": 1, "stream": 2, "epoch": 3, "step": 4}
+    partner_n, share = mixup_draw(20, alpha=0.2, **position)
+    again_n, same = mixup_draw(20, alpha=0.2, **position)
+    assert torch.equal(partner_n, again_n)
+    assert share == same
+    for name in position:
+        other_n, other = mixup_draw(20, alpha=0.2, **{**position, name: position[name] + 1})
+        assert other != share
+        assert not torch.equal(other_n, partner_n)
+    shares = [mixup_draw(2, alpha=0.2, **{**position, "step": n})[1] for n in range(2000)]
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.04)
+    assert np.var(shares) == pytest.approx(1 / (4 * (2 * 0.2 + 1)), abs=0.015)  # of the Beta
+
+
+def test_a_large_split_stays_where_it_is(monkeypatch):
+    monkeypatch.setattr("raymd.data.loader.MAX_DEVICE_BYTES", 10)
+    split = toy()
+    made = loader(split, device="meta")
+    assert made._images.device.type == "cpu"
+    monkeypatch.setattr("raymd.data.loader.MAX_DEVICE_BYTES", 10**9)
+    assert loader(split, device="meta")._images.device.type == "meta"
 
 
 def test_loader_survives_pickling():

@@ -1,12 +1,13 @@
 """Subset, hold-out and fingerprint."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from raymd.data.augment import Augmentation
+from raymd.data.augment import Augmentation, Pixels
 from raymd.data.dataset import Dataset, Split
 from raymd.data.splits import holdout_ids, prepare, stratified_ids, subset_ids
 from raymd.errors import UserError
@@ -101,6 +102,16 @@ def test_subset_cuts_training_alone_and_comes_before_the_holdout():
     assert prepared.augmentation == data.augmentation
 
 
+def test_a_run_may_choose_another_augmentation():
+    prepared = prepare(
+        toy(), subset=None, val_fraction=0, seed=0, augment=("crop-flip", "mixup"), mixup_alpha=0.1
+    )
+    assert prepared.augmentation == Augmentation(pad=1, mixup_alpha=0.1)
+    assert prepared.pixels == Pixels((0.5,) * 3, (0.2,) * 3, 4, prepared.augmentation)
+    with pytest.raises(UserError, match="'none' stands alone"):
+        prepare(toy(), subset=None, val_fraction=0, seed=0, augment=("none", "mixup"))
+
+
 def test_without_subset_and_holdout_the_training_part_is_not_copied():
     data = toy()
     prepared = prepare(data, subset=None, val_fraction=0, seed=0)
@@ -137,10 +148,12 @@ def test_fingerprint_follows_what_is_trained_on_and_nothing_else():
         mark(changed(data, "train", pixel=True)),
         mark(changed(data, "train", pixel=False)),
         mark(renamed),
+        mark(replace(data, image_size=8)),
     ]
     assert len(set(different)) == len(different)
     assert mark() == mark(changed(data, "test", pixel=True)) == different[0]
     assert mark() == mark(changed(data, "test", pixel=False))
+    assert mark() == mark(augment=("none",))
     assert len(mark()) == 32
 
 
