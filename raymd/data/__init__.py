@@ -1,12 +1,16 @@
 """Images on their way to the students: from a name to seeded batches.
 
-    names.py     which data sets there are (no torch, so that flags are checked at once)
-    dataset.py   what a data set is
-    datasets.py  the registry, and digits, CIFAR-10 and CIFAR-100
-    parquet.py   images of your own from two parquet files
-    splits.py    subset and hold-out; the ids that soft labels are keyed by; the fingerprint
-    augment.py   crop, flip and normalise whole batches, from a stateless hash
-    loader.py    permutation, batches, ranks
+    names.py        names of data sets and augmentations (no torch: flags are checked at once)
+    dataset.py      what a data set is
+    datasets.py     the registry, and digits
+    downloads.py    MNIST and CIFAR through torchvision
+    folder.py       images of your own in class folders
+    shards.py, tables.py   … in parquet or Arrow files
+    images.py       encoded images of either -> a data set: labels.py, geometry.py, decode.py
+    splits.py       subset and hold-out; the ids that soft labels are keyed by; the fingerprint
+    draws.py        random numbers as stateless hashes
+    augment.py      whole batches, cropped (crops.py), augmented (randaugment.py), normalised
+    loader.py       permutation, batches, mixup, ranks
 
 Importing this package is cheap: torch comes with the first use of a name.
 """

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from raymd.data.augment import Augmentation, Pixels, clean_images, training_images
+from raymd.data.augment import Pixels, clean_images, training_images
 from raymd.data.dataset import Split
 from raymd.data.draws import position_key, sample_hash, stream_of
 from raymd.errors import UserError
@@ -121,8 +121,7 @@ class EpochLoader:
 
     Args:
         split: The training part; moved to the device once.
-        mean, std: Of each channel.
-        augmentation: Crop and flip.
+        pixels: How stored images are shown, ``Prepared.pixels``.
         batch_size: Largest number of rows of a step over all ranks.
         seed: The run's.
         stream: The student's, from ``stream_of(id)``.
@@ -137,9 +136,7 @@ class EpochLoader:
         self,
         split: Split,
         *,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        augmentation: Augmentation,
+        pixels: Pixels,
         batch_size: int,
         seed: int,
         stream: int,
@@ -151,7 +148,7 @@ class EpochLoader:
             got = f"batch size {batch_size} for {len(split)} training images"
             raise UserError(f"{got}: both are 1 at least (--batch_size, --subset)")
         self.device = torch.device(device)
-        self.pixels = Pixels(tuple(mean), tuple(std), split.images.shape[-1], augmentation)
+        self.pixels = pixels
         self.seed, self.stream = seed, stream
         self.rank, self.world_size = rank, world_size
         self.num_samples = len(split)
@@ -210,8 +207,7 @@ class EpochLoader:
 def clean_batches(
     split: Split,
     *,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
+    pixels: Pixels,
     batch_size: int,
     device: torch.device | str,
     start: int = 0,
@@ -220,10 +216,9 @@ def clean_batches(
     """Rows ``start`` to ``stop`` in id order, without augmentation.
 
     Yields:
-        float32 [B, C, H, W] in channels_last on the device, and the slice of ids it shows.
+        float32 [B, C, S, S] in channels_last on the device, and the slice of ids it shows.
     """
     for ids in _id_slices(start, len(split) if stop is None else stop, batch_size):
-        pixels = Pixels(mean, std, split.images.shape[-1])
         yield clean_images(split.images[ids].to(device), pixels=pixels), ids
 
 
@@ -231,10 +226,8 @@ def view_batches(
     split: Split,
     *,
     view: int,
-    augmentation: Augmentation,
+    pixels: Pixels,
     seed: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
     batch_size: int,
     device: torch.device | str,
     start: int = 0,
@@ -245,7 +238,6 @@ def view_batches(
         numbers_B = torch.arange(ids.start, ids.stop, device=device)
         hash_B = sample_hash(numbers_B, seed=seed, stream=VIEW_STREAM, epoch=view)
         images_BCHW = split.images[ids].to(device)
-        pixels = Pixels(mean, std, split.images.shape[-1], augmentation)
         yield training_images(images_BCHW, hash_B=hash_B, pixels=pixels), ids
 
 

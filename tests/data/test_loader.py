@@ -1,12 +1,13 @@
 """Order, batches, ranks, and the pixels that EpochLoader makes of them."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from raymd.data.augment import Augmentation, augment, normalise
+from raymd.data.augment import Augmentation, Pixels, augment, normalise
 from raymd.data.dataset import Split
 from raymd.data.draws import sample_hash
 from raymd.data.loader import (
@@ -24,6 +25,7 @@ from raymd.errors import UserError
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
 STATISTICS = {"mean": MEAN, "std": STD}
 RECIPE = Augmentation(pad=2, flip=True)
+PIXELS = Pixels(MEAN, STD, 8, RECIPE)
 
 
 def toy(rows: int = 53) -> Split:
@@ -33,8 +35,8 @@ def toy(rows: int = 53) -> Split:
 
 
 def loader(split: Split, **changes) -> EpochLoader:
-    settings = {"batch_size": 10, "seed": 3, "stream": 7, "device": "cpu", "augmentation": RECIPE}
-    return EpochLoader(split, **STATISTICS, **{**settings, **changes})
+    settings = {"batch_size": 10, "seed": 3, "stream": 7, "device": "cpu", "pixels": PIXELS}
+    return EpochLoader(split, **{**settings, **changes})
 
 
 @pytest.mark.parametrize(("rows", "batch_size"), [(53, 10), (10, 10), (11, 10), (1, 10), (129, 64)])
@@ -139,9 +141,8 @@ def test_a_view_is_the_same_crop_in_every_epoch_for_every_student():
     shown = view_batches(
         split,
         view=0,
-        augmentation=RECIPE,
+        pixels=PIXELS,
         seed=3,
-        **STATISTICS,
         batch_size=9,
         device="cpu",
         start=20,
@@ -168,7 +169,7 @@ def test_clean_batches_go_through_the_ids_in_order(start, stop):
     split = toy()
     end = 53 if stop is None else stop
     batches = list(
-        clean_batches(split, **STATISTICS, batch_size=10, device="cpu", start=start, stop=stop)
+        clean_batches(split, pixels=PIXELS, batch_size=10, device="cpu", start=start, stop=stop)
     )
     seen = [number for _, ids in batches for number in range(ids.start, ids.stop)]
     assert seen == list(range(start, end))
@@ -184,19 +185,33 @@ def test_any_memory_format_gives_the_same_batches_and_channels_last_is_not_copie
     assert pixels_by_id(made.batches(0)) == pixels_by_id(loader(other).batches(0))
 
 
-MIXUP = Augmentation(pad=2, flip=True, randaugment=True, mixup_alpha=0.4)
+PLAIN = Pixels(MEAN, STD, 8, Augmentation(pad=2, flip=True, randaugment=True))
+MIXUP = replace(PLAIN, augmentation=replace(PLAIN.augmentation, mixup_alpha=0.4))
+
+
+def test_batches_of_photographs_are_of_the_networks_size():
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 40, 40, 3), np.uint8)
+    split = Split.from_arrays(pixels, np.arange(12))
+    seen = Pixels(MEAN, STD, 35, Augmentation(resized_crop=True, flip=True))
+    first = pixels_by_id(loader(split, pixels=seen).batches(1, view=0))
+    settings = {"pixels": seen, "batch_size": 5, "device": "cpu"}
+    views = [images for images, _ in view_batches(split, view=0, seed=3, **settings)]
+    assert torch.cat(views).shape == (12, 3, 35, 35)
+    assert [image.numpy().tobytes() for image in torch.cat(views)] == [first[n] for n in range(12)]
+    clean = torch.cat([images for images, _ in clean_batches(split, **settings)])
+    assert torch.equal(clean, normalise(split.images[:, :, 2:37, 2:37], **STATISTICS))
 
 
 def test_mixup_mixes_the_images_with_those_of_the_same_global_batch():
     split = toy()
-    plain = loader(split, augmentation=Augmentation(2, True, randaugment=True))
+    plain = loader(split, pixels=PLAIN)
     pixels = {
         int(number): image
         for batch in plain.batches(4)
         for number, image in zip(batch.sample_ids, batch.images, strict=True)
     }
     shares = set()
-    for batch in loader(split, augmentation=MIXUP).batches(4):
+    for batch in loader(split, pixels=MIXUP).batches(4):
         mixed = batch.mixed
         assert sorted(mixed.sample_ids.tolist()) == sorted(batch.sample_ids.tolist())
         assert torch.equal(mixed.labels, split.labels[mixed.sample_ids])
@@ -212,10 +227,9 @@ def test_mixup_mixes_the_images_with_those_of_the_same_global_batch():
 
 def test_ranks_see_the_mixed_images_of_one_worker():
     split = toy()
-    alone = list(loader(split, augmentation=MIXUP).batches(2))
+    alone = list(loader(split, pixels=MIXUP).batches(2))
     ranks = [
-        list(loader(split, augmentation=MIXUP, rank=rank, world_size=3).batches(2))
-        for rank in range(3)
+        list(loader(split, pixels=MIXUP, rank=rank, world_size=3).batches(2)) for rank in range(3)
     ]
     for whole, *parts in zip(alone, *ranks, strict=True):
         assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
