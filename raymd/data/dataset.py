@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from raymd.data.augment import Augmentation, Pixels
+from raymd.data.augment import SMALL_SIDE, Augmentation, Pixels
 from raymd.errors import DataError
 
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -94,6 +94,8 @@ class Dataset:
         if self.image_size not in (0, width) and height != width:
             shown = f"stored as {width}x{height} pixels cannot be seen as {self.image_size} a side"
             raise DataError(f"{self.name}: images {shown}")
+        if self.augmentation.resized_crop and height != width:
+            raise DataError(f"{self.name}: resized_crop takes squares, not {width}x{height} pixels")
         object.__setattr__(self, "image_size", self.image_size or width)
         if not len(self.mean) == len(self.std) == channels or min(self.std) <= 0:
             stats = f"mean {self.mean}, std {self.std}"
@@ -105,6 +107,13 @@ class Dataset:
     def is_grey(self) -> bool:
         """Whether images have one channel."""
         return self.train.images.shape[1] == 1
+
+    @property
+    def crop_side(self) -> int:
+        """The side that decides how images are usually cropped (``augmentation_for``)."""
+        height, width = self.train.images.shape[2:]
+        # what is not square cannot be a photograph's square to draw boxes from
+        return width if height == width else min(height, width, SMALL_SIDE)
 
     @property
     def pixels(self) -> Pixels:

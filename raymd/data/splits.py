@@ -91,7 +91,7 @@ def prepare(
         augmentation=choose_augmentation(
             augment,
             default=dataset.augmentation,
-            side=dataset.train.images.shape[-1],
+            side=dataset.crop_side,
             is_grey=dataset.is_grey,
             mixup_alpha=mixup_alpha,
         ),

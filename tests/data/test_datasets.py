@@ -160,6 +160,10 @@ def test_images_that_are_not_square_are_seen_as_they_are_or_resized_to_squares()
     assert tiny(train=wide, test=wide).image_size == 6
     with pytest.raises(DataError, match="stored as 6x4 pixels cannot be seen as 8 a side"):
         tiny(train=wide, test=wide, image_size=8)
+    with pytest.raises(DataError, match="resized_crop takes squares, not 6x4"):
+        tiny(train=wide, test=wide, augmentation=Augmentation(resized_crop=True))
+    long = Split.from_arrays(np.zeros((2, 90, 70), np.uint8), np.array([0, 1]))
+    assert tiny(train=long, test=long).crop_side == 64
     square = datasets.at_size(tiny(train=wide, test=wide), image_size=8)
     assert square.train.images.shape == (2, 1, 8, 8)
 
