@@ -93,8 +93,8 @@ class RayExchange:
 
 
 def _growing_intervals() -> Iterator[float]:
-    """Seconds of waiting after which to say so: 5, 15, 60, then every minute."""
-    yield from (5.0, 15.0)
+    """Seconds of waiting after which to say so: 1, 5, 15, 60, then every minute."""
+    yield from (1.0, 5.0, 15.0)
     minute = 60.0
     while True:
         yield minute

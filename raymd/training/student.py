@@ -4,6 +4,7 @@ A task is the same for every segment and attempt; a state is what training chang
 random is drawn from hashes of (seed, student, position), so a state holds no generator.
 """
 
+import inspect
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -31,6 +32,12 @@ from raymd.training.learning_rate import learning_rate
 from raymd.training.ranks import ALONE, Ranks
 
 DEFAULT_CHECKPOINT_EVERY = CheckpointEvery(seconds=60.0)
+# What newer versions of torch call it, and what older ones do.
+_NO_BUFFERS: dict[str, Any] = {
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    else "broadcast_buffers": False
+}
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Emit = Callable[[Mapping[str, Any]], None]
 
@@ -241,7 +248,7 @@ def training_network(task: StudentTask, model: nn.Module) -> Callable[[Tensor], 
     if task.ranks.world_size > 1:
         ids = [task.device] if task.device.type == "cuda" else None
         # BatchNorm's statistics are rank 0's at each epoch's end, not broadcast at each step.
-        network = DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+        network = DistributedDataParallel(model, device_ids=ids, **_NO_BUFFERS)
         _warm_up(task, model, network)
     return torch.compile(network) if task.student.compile else network
 

@@ -34,7 +34,7 @@ TRAINING = ("independent", "distillation")
 WORDS = {
     "independent": "alone",
     "distillation": "distil",
-    "published": "published, waits its turn",
+    "published": "published, waits for the others",
     "starts": "restores",
     "waits": "waits",
 }
