@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 
 import yaml
 
-from raymd.data.names import check_dataset
+from raymd.data.names import AUGMENTATIONS, check_augment, check_dataset
 from raymd.distillation.methods import METHODS, get_method
 from raymd.errors import UserError, unknown_name
 from raymd.fields import about, about_of, choices_of
@@ -26,7 +26,6 @@ from raymd.student_options import OPTIONS, StudentOptions, read_students
 Resume = Literal["false", "true", "auto"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 View = Literal["auto", "live", "lines", "json", "none"]
-AUGMENTS = ("none", "crop-flip", "randaugment", "mixup")
 EXAMPLE = "--students resnet18,resnet50"
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _INTERVAL = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|st|steps?|e|epochs?)")
@@ -67,14 +66,16 @@ class FitConfig(StudentOptions):
     )
     image_size: int | None = field(
         default=None,
-        metadata=about("side in pixels at which networks see the images", minimum=4),
+        metadata=about("side in pixels at which networks see the images", minimum=4, below=1025),
     )
     subset: int | None = field(
         default=None, metadata=about("use only so many of the training images", minimum=1)
     )
     augment: tuple[str, ...] | None = field(
         default=None,
-        metadata=about("what training images undergo; default: the data set's own", names=AUGMENTS),
+        metadata=about(
+            "what training images undergo; default: the data set's own", names=AUGMENTATIONS
+        ),
     )
     mixup_alpha: float | None = field(
         default=None, metadata=about("of mixup's Beta distribution; default: 0.2", above=0)
@@ -194,6 +195,8 @@ class FitConfig(StudentOptions):
         parse_checkpoint_every(self.checkpoint_every)
         self._validate_devices()
         check_dataset(self.dataset)
+        if self.augment is not None:
+            check_augment(self.augment)
         if self.name is not None and not _FOLDER_NAME.fullmatch(self.name):
             raise UserError(
                 f"name {self.name!r}: takes a plain folder name of letters, digits, '.', '_' and"

@@ -13,8 +13,8 @@ from raymd.config import FitConfig
 from raymd.data import load_dataset
 from raymd.data.dataset import Dataset
 from raymd.data.splits import Prepared, prepare
-from raymd.models.registry import check_model
-from raymd.models.initial import check_source
+from raymd.models.registry import build_model, check_model
+from raymd.models.initial import check_source, load_initial
 from raymd.result import RESULT, Result
 from raymd.runs import check_same_science, choose_run
 from raymd.settings import Settings, resolve
@@ -75,7 +75,7 @@ def open_run(config: FitConfig, announce: Announce) -> Run:
         augment=settings.augment,
         mixup_alpha=settings.mixup_alpha,
     )
-    check_networks(settings, data)
+    check_networks(settings, data, initialise=not exists)
     _announce_data(dataset, data, announce)
     for line in announcements:
         announce(line)
@@ -88,25 +88,37 @@ def open_run(config: FitConfig, announce: Announce) -> Run:
 def load(config: FitConfig) -> Dataset:
     """The data set that a configuration names."""
     data_dir = Path(config.data_dir) if config.data_dir is not None else None
-    return load_dataset(config.dataset, data_dir=data_dir, image_size=config.image_size)
+    return load_dataset(
+        config.dataset,
+        data_dir=data_dir,
+        image_size=config.image_size,
+        subset=config.subset,
+        seed=config.seed,
+    )
 
 
-def check_networks(settings: Settings, data: Prepared) -> None:
-    """Refuse networks that cannot be built for this data, or weights that are not there.
+def check_networks(settings: Settings, data: Prepared, *, initialise: bool) -> None:
+    """Refuse networks that cannot be built for this data, or weights that do not fit them.
+
+    Args:
+        settings, data: The run's.
+        initialise: Whether students will begin with ``init_from``'s weights, not a checkpoint's.
 
     Raises:
         UserError: naming network and flag.
     """
     for student in settings.students:
-        check_model(
-            student.arch,
-            num_classes=len(data.classes),
-            in_channels=data.train.images.shape[1],
-            image_size=data.image_size,
-            pretrained=student.pretrained,
-        )
-        if student.init_from is not None:
+        sizes = {
+            "num_classes": len(data.classes),
+            "in_channels": data.train.images.shape[1],
+            "image_size": data.image_size,
+        }
+        check_model(student.arch, **sizes, pretrained=student.pretrained)
+        if student.init_from is not None and initialise:
             check_source(student.init_from, archs=[student.arch])
+            load_initial(
+                build_model(student.arch, **sizes), source=student.init_from, arch=student.arch
+            )
 
 
 def _announce_data(dataset: Dataset, data: Prepared, announce: Announce) -> None:

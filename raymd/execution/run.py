@@ -31,9 +31,11 @@ from raymd.execution.shipping import pack
 from raymd.execution.student import SegmentOrder
 from raymd.execution.students import SCRATCH, StudentThread
 from raymd.execution.telling import OnEvent, Telling
+from raymd.models.initial import absolute_source
 from raymd.models.shipped import shipped_models
 from raymd.result import PLAN, Result, checkpoints_folder
 from raymd.runs import begin
+from raymd.settings import StudentConfig
 
 SLOW_BF16 = (
     "warning: this CPU computes bf16 by emulation, many times slower than fp32 (--precision fp32)"
@@ -212,7 +214,7 @@ def _orders(
     data = ray.put(pack(run.data))
     return [
         SegmentOrder(
-            student=student,
+            student=_with_absolute_source(student),
             settings=settings,
             run=run.name,
             storage=run.storage,
@@ -228,6 +230,13 @@ def _orders(
         )
         for student in settings.students
     ]
+
+
+def _with_absolute_source(student: StudentConfig) -> StudentConfig:
+    """Workers have another current folder than the driver."""
+    if student.init_from is None:
+        return student
+    return replace(student, init_from=absolute_source(student.init_from))
 
 
 def _tidy(run: Run) -> None:

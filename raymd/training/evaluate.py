@@ -38,8 +38,7 @@ def predict(
     rows = []
     for images, _ in clean_batches(
         split,
-        mean=task.data.mean,
-        std=task.data.std,
+        pixels=task.data.pixels,
         batch_size=EVAL_BATCH,
         device=task.device,
         start=start,

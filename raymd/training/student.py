@@ -102,9 +102,7 @@ class StudentTask:
         """The batches this worker trains on."""
         return EpochLoader(
             self.data.train,
-            mean=self.data.mean,
-            std=self.data.std,
-            augmentation=self.data.augmentation,
+            pixels=self.data.pixels,
             batch_size=self.student.batch_size,
             seed=self.settings.seed,
             stream=draw_seed("student", self.student.id),

@@ -116,7 +116,7 @@ def test_gradient_clip_bounds_the_step(storage: Storage) -> None:
     state = new_state(task)
     before = [p.detach().clone() for p in state.model.parameters()]
     train_step(task, state, task.schedule.epochs[0], next(task.loader().batches(0)), None)
-    moved = [(p - b).norm() for p, b in zip(state.model.parameters(), before, strict=True)]
+    moved = [(p.detach() - b).norm() for p, b in zip(state.model.parameters(), before, strict=True)]
     assert float(torch.stack(moved).norm()) == pytest.approx(0.01, rel=1e-3)
 
 
