@@ -19,7 +19,7 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayTaskError
 from rich.console import Console
 
 from raymd.config import FitConfig
@@ -31,7 +31,14 @@ from raymd.distillation.soft_labels import BlockLayout
 from raymd.errors import RaymdError, UserError
 from raymd.execution.measure import StepMeasure, TimedStudent, rows_of_step, sample_of
 from raymd.execution.opening import Announce, Run, open_run
-from raymd.execution.plan import Plan, check_workers, largest_share, make_plan, num_fitting
+from raymd.execution.plan import (
+    ROUNDING,
+    Plan,
+    check_workers,
+    largest_share,
+    make_plan,
+    num_fitting,
+)
 from raymd.execution.ray_setup import connected
 from raymd.execution.shipping import Shipment, pack, unpack
 from raymd.models.shipped import ShippedModel, adopt_models, shipped_models
@@ -55,6 +62,7 @@ from raymd.view.text import num_bytes
 Node = Mapping[str, Any]
 
 START_TIMEOUT_S = 600.0
+FREED_AFTER_S = 5.0  # what a job just ended held is counted as free only then
 TIMED_STEPS = 3
 HALF_BYTES = 2  # soft labels are float16
 PREDICTION_BYTES = 2 * 4  # float32, of last and best weights
@@ -250,15 +258,24 @@ def _orders(run: Run, plan: Plan) -> tuple[list[str], list[TimingOrder]]:
 
 def _check_free(plan: Plan) -> None:
     """Refuse where other jobs hold what the workers need: they would wait, and so would we."""
-    free = ray.available_resources()
-    for name, amount in plan.worker_resources.items():
-        needed = amount * plan.num_workers
-        if free.get(name, 0.0) + 1e-6 < needed:
+    needed = {name: n * plan.num_workers for name, n in plan.worker_resources.items()}
+    give_up_at = time.monotonic() + FREED_AFTER_S
+    while lacking := _lacking(needed):
+        if time.monotonic() > give_up_at:
             raise UserError(
-                f"{free.get(name, 0.0):g} {name}s of the cluster are free and the workers need "
-                f"{needed:g}: other jobs hold the rest. Plan again when they have ended, or use "
-                "another cluster (--address)"
+                f"{' and '.join(lacking)} of the cluster are free: other jobs hold the rest. Plan "
+                "again when they have ended, or use another cluster (--address)"
             )
+        time.sleep(0.2)
+
+
+def _lacking(needed: Mapping[str, float]) -> list[str]:
+    free = ray.available_resources()
+    return [
+        f"{free.get(name, 0.0):g} of the {amount:g} {name}s needed"
+        for name, amount in needed.items()
+        if free.get(name, 0.0) + ROUNDING < amount
+    ]
 
 
 @contextmanager
@@ -275,7 +292,7 @@ def _named_failures(owners: Sequence[str]) -> Iterator[None]:
             f"the {len(owners)} workers did not start within {START_TIMEOUT_S:.0f} s: the cluster "
             "is busy, or its nodes cannot hold them (--cpus_per_worker, --address)"
         ) from error
-    except RayActorError as error:
+    except (OutOfMemoryError, RayActorError) as error:
         raise UserError(
             f"a worker of {', '.join(dict.fromkeys(owners))} was killed while it was measured, "
             "most likely for lack of memory; lower --batch_size, or train fewer --students at once"
@@ -525,15 +542,11 @@ def _lengths(epochs: Sequence[Epoch]) -> tuple[int, int]:
 def find_drops(schedule: Schedule) -> tuple[DropPreview, ...]:
     """Every epoch from which on the learning rate of the step schedule is lower."""
     return tuple(
-        DropPreview(epoch.index + 1, epoch.lr_factor, _inside(before, epoch))
+        # a phase's first epoch too: its teacher is from before the drop
+        DropPreview(epoch.index + 1, epoch.lr_factor, epoch.phase == "distillation")
         for before, epoch in pairwise(schedule.epochs)
         if epoch.lr_factor < before.lr_factor
     )
-
-
-def _inside(before: Epoch, epoch: Epoch) -> bool:
-    """Also at a phase's very beginning: its teacher is from before the drop."""
-    return epoch.phase == "distillation" and epoch.cycle == before.cycle
 
 
 def time_left(schedule: Schedule, students: Sequence[StudentPreview]) -> float:

@@ -291,8 +291,12 @@ def _rates(preview: Preview) -> Iterator[str]:
 
 
 def _drops(drops: Iterable[DropPreview]) -> str:
-    texts = [f"epoch {d.epoch}{' (inside distillation)' if d.inside else ''}" for d in drops]
-    return f"a tenth from {listed(texts)} on" if texts else "the same throughout"
+    texts = [
+        f"times {drop.factor:g} from epoch {drop.epoch}"
+        + (" (inside distillation)" if drop.inside else "")
+        for drop in drops
+    ]
+    return listed(texts) or "the same throughout"
 
 
 def _soft_labels(soft: SoftLabelsPreview) -> str:

@@ -89,7 +89,7 @@ def test_students_are_shown_with_size_pace_and_time() -> None:
 def test_lines_hold_schedule_bytes_resources_and_time() -> None:
     text = words(example())
     assert "320 epochs: 8 cycles of 10 alone + 30 distilling" in text
-    assert "a tenth from epoch 161 and epoch 251 (inside distillation) on" in text
+    assert "times 0.1 from epoch 161 and times 0.01 from epoch 251 (inside distillation)" in text
     assert "900.0 kB a student and cycle; 2.7 MB with teachers at once" in text
     assert "3 workers at once, each 2 CPUs, 2 threads, on cpu" in text
     assert "4 CPUs, 0 GPUs, 16.0 GB (2 workers); 2 CPUs, 0 GPUs, 8.0 GB (1 worker)" in text
