@@ -114,12 +114,11 @@ class LoadedStudent(nn.Module):
 
 
 def _geometry(record: dict[str, Any]) -> Geometry:
+    """How training images were stored, as model.json says; runs of old do not say it."""
     side: int = record["image_size"]
-    if "stored_size" in record:
-        height, width = record["stored_size"]
-    else:
-        height = width = side if side <= SMALL_SIDE else round(side * STORED_PER_SEEN)
-    return Geometry(height, width, side, keeps_ratio=width > side)
+    usual = side if side <= SMALL_SIDE else round(side * STORED_PER_SEEN)
+    stored: int = record.get("stored_size", usual)
+    return Geometry(stored, stored, side, keeps_ratio=stored > side)
 
 
 class LoadedEnsemble(nn.Module):
