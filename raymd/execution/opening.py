@@ -8,13 +8,14 @@ What can be refused without a cluster's numbers is refused here.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from raymd.config import FitConfig
 from raymd.data import load_dataset
 from raymd.data.dataset import Dataset
 from raymd.data.splits import Prepared, prepare
-from raymd.models.registry import build_model, check_model
 from raymd.models.initial import check_source, load_initial
+from raymd.models.registry import build_model, check_model
 from raymd.result import RESULT, Result
 from raymd.runs import check_same_science, choose_run
 from raymd.settings import Settings, resolve
@@ -108,7 +109,7 @@ def check_networks(settings: Settings, data: Prepared, *, initialise: bool) -> N
         UserError: naming network and flag.
     """
     for student in settings.students:
-        sizes = {
+        sizes: dict[str, Any] = {
             "num_classes": len(data.classes),
             "in_channels": data.train.images.shape[1],
             "image_size": data.image_size,

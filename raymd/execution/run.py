@@ -21,11 +21,12 @@ from raymd.config import FitConfig, parse_checkpoint_every
 from raymd.distillation.soft_labels import BlockLayout
 from raymd.errors import RaymdError
 from raymd.execution.aggregator import start_aggregator
+from raymd.execution.cluster import alive_nodes, plan_of
 from raymd.execution.collect import collect
 from raymd.execution.following import follow, interruptible
 from raymd.execution.monitor import start_monitor
 from raymd.execution.opening import Run, open_run
-from raymd.execution.plan import Plan, make_plan
+from raymd.execution.plan import Plan
 from raymd.execution.ray_setup import connected
 from raymd.execution.shipping import pack
 from raymd.execution.student import SegmentOrder
@@ -87,7 +88,7 @@ def fit(
 def _train(config: FitConfig, run: Run, telling: Telling) -> Result:
     started = time.perf_counter()
     with connected(address=config.address, verbose=config.verbose) as where:
-        plan = plan_of(config, run)
+        plan = plan_of(config, run, alive_nodes())
         start_run(run, config, plan)
         telling.announce(f"cluster: {where}; {_describe(plan)}")
         if _slow_bf16(run, plan):
@@ -103,20 +104,6 @@ def _train(config: FitConfig, run: Run, telling: Telling) -> Result:
             raise
     _tidy(run)
     return result
-
-
-def plan_of(config: FitConfig, run: Run) -> Plan:
-    """The run's plan on the cluster that is connected; what an earlier attempt chose and the
-    weights depend on stays."""
-    recorded = run.storage.record(PLAN)
-    return make_plan(
-        {student.id: student.workers_per_student for student in run.settings.students},
-        nodes=[node["Resources"] for node in ray.nodes() if node["Alive"]],
-        cpus_per_worker=config.cpus_per_worker,
-        gpus_per_worker=config.gpus_per_worker,
-        threads=recorded["threads"] if recorded else None,
-        device=config.device,
-    )
 
 
 def start_run(run: Run, config: FitConfig, plan: Plan) -> None:

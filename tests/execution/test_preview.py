@@ -17,22 +17,22 @@ from raymd.config import FitConfig
 from raymd.distillation.schedule import Position, Schedule, build_schedule
 from raymd.errors import RaymdError, UserError
 from raymd.execution import measure, preview
-from raymd.execution.measure import measure_steps, rows_of_step, sample_of
-from raymd.execution.opening import open_run
-from raymd.execution.plan import Plan, make_plan
-from raymd.execution.preview import (
+from raymd.execution.foresight import (
     find_cycles,
     find_drops,
     share_out,
-    show_plan,
     suggest_workers,
     time_left,
 )
+from raymd.execution.measure import measure_steps, rows_of_step, sample_of
+from raymd.execution.opening import open_run
+from raymd.execution.plan import Plan, make_plan
+from raymd.execution.preview import show_plan
 from raymd.runs import begin
 from raymd.settings import StudentConfig
 from raymd.storage import Storage
 from raymd.training.student import StudentTask
-from raymd.view.plan_table import CyclesPreview, StudentPreview, Suggestion
+from raymd.view.preview import CyclesPreview, StudentPreview, Suggestion
 from tests.training.conftest import run_to, tiny_data, tiny_settings
 from tests.view.test_plan_table import student as student_preview
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from raymd.view.plan_table import (
+from raymd.view.plan_table import describe_cycles, short_count, short_time, show_preview
+from raymd.view.preview import (
     CyclesPreview,
     DiskPreview,
     DropPreview,
@@ -19,10 +20,6 @@ from raymd.view.plan_table import (
     SoftLabelsPreview,
     StudentPreview,
     Suggestion,
-    describe_cycles,
-    short_count,
-    short_time,
-    show_preview,
 )
 
 

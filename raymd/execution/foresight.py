@@ -1,0 +1,389 @@
+"""From measured steps and the cluster's numbers to a preview, or to a refusal with numbers.
+
+Enters: the run, its plan and what timing.py measured. Leaves: the Preview that plan_table.py shows.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
+from pathlib import Path
+
+from raymd.config import FitConfig
+from raymd.data.loader import MAX_DEVICE_BYTES, num_steps
+from raymd.data.splits import Prepared
+from raymd.distillation.methods import get_method
+from raymd.distillation.schedule import Epoch, Position, Schedule
+from raymd.distillation.soft_labels import BlockLayout
+from raymd.errors import UserError
+from raymd.execution.cluster import Node
+from raymd.execution.opening import Run
+from raymd.execution.plan import (
+    Plan,
+    largest_share,
+    num_fitting,
+)
+from raymd.execution.timing import Measured
+from raymd.result import student_folder
+from raymd.settings import Settings, StudentConfig
+from raymd.storage import Storage
+from raymd.training.checkpoint import KEPT, committed_positions
+from raymd.view.preview import (
+    CyclesPreview,
+    DiskPreview,
+    DropPreview,
+    NodePreview,
+    Preview,
+    SoftLabelsPreview,
+    StudentPreview,
+    Suggestion,
+)
+from raymd.view.text import num_bytes
+
+HALF_BYTES = 2  # soft labels are float16
+PREDICTION_BYTES = 2 * 4  # float32, of last and best weights
+WORTH_SUGGESTING = 0.9
+MOST_WORKERS = 64
+LEFT_OUT = ("merging teachers", "commits", "restarts")
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """What is known of a run before it: everything else follows from it, without Ray.
+
+    Attributes:
+        config, run, plan: The run.
+        where: The cluster in words.
+        nodes: As Ray lists them.
+        measured: A few steps of it.
+        startup_s: What it took until they could be taken.
+    """
+
+    config: FitConfig
+    run: Run
+    plan: Plan
+    where: str
+    nodes: Sequence[Node]
+    measured: Measured
+    startup_s: float
+
+    @property
+    def settings(self) -> Settings:
+        """The run's."""
+        return self.run.settings
+
+    @property
+    def data(self) -> Prepared:
+        """The run's."""
+        return self.run.data
+
+    def preview(self) -> Preview:
+        """All of it.
+
+        Raises:
+            UserError: the memory or the disk is too small.
+        """
+        schedule = self.settings.schedule()
+        students = tuple(self._student(student) for student in self.settings.students)
+        drops = find_drops(schedule)
+        soft_labels, disk = self._soft_labels(schedule), self._disk(students, schedule)
+        self._check_gpus(students)
+        self._check_disk(disk)
+        several = any(student.workers > 1 for student in students)
+        return Preview(
+            run=self.run.storage.uri,
+            resumed=self.run.resumed,
+            cluster=self.where,
+            device=self.plan.device,
+            cpus_per_worker=self.plan.cpus_per_worker,
+            gpus_per_worker=self.plan.gpus_per_worker,
+            threads=self.plan.threads,
+            students=students,
+            epochs=len(schedule.epochs),
+            cycles=tuple(find_cycles(schedule, cycle_epochs=self.settings.tin + self.settings.td)),
+            drops=drops,
+            nodes=tuple(self._node(node) for node in self.nodes),
+            soft_labels=soft_labels,
+            disk=disk,
+            startup_s=self.startup_s,
+            left_s=self.startup_s + time_left(schedule, students),
+            left_out=LEFT_OUT + (("exchange among workers",) if several else ()),
+            suggestion=None if self.run.resumed else self._suggestion(students),
+            warnings=tuple(self._warnings(students, soft_labels)),
+        )
+
+    def _student(self, student: StudentConfig) -> StudentPreview:
+        measure = self.measured.students[student.id]
+        workers = student.workers_per_student
+        num_train = len(self.data.train)
+        num_val = len(self.data.val) if self.data.val is not None else 0
+        steps = num_steps(num_train, student.batch_size)
+        layout = BlockLayout(num_train, len(self.data.classes))
+        parts = -(-layout.num_blocks // workers) / layout.num_blocks  # blocks are never shared
+        position = self._position(student)
+        foreseen = StudentPreview(
+            id=student.id,
+            arch=student.arch,
+            workers=workers,
+            batch_size=student.batch_size,
+            precision=student.precision,
+            lr_schedule=student.lr_schedule,
+            warmup_epochs=student.warmup_epochs,
+            parameters=measure.parameters,
+            weight_bytes=measure.weight_bytes,
+            gradient_bytes=measure.gradient_bytes * (2 if workers > 1 else 1),  # DDP's buckets
+            optimizer_bytes=measure.optimizer_bytes,
+            activation_bytes=measure.activation_bytes,
+            peak_bytes=measure.peak_bytes,
+            device_bytes=measure.device_bytes,
+            step_s=measure.step_s,
+            images_per_s=num_train / (steps * measure.step_s),
+            steps=steps,
+            epoch_s=steps * measure.step_s + num_val * measure.forward_s / workers,
+            publish_s=num_train * parts * measure.forward_s,
+            left_s=0.0,
+            checkpoint_bytes=measure.weight_bytes + measure.optimizer_bytes,
+            epoch=position.epoch,
+            step=position.step,
+        )
+        return replace(foreseen, left_s=time_left(self.settings.schedule(), [foreseen]))
+
+    def _position(self, student: StudentConfig) -> Position:
+        positions = committed_positions(self.run.storage, student_folder(student.id))
+        return positions[-1] if positions else Position(0)
+
+    def _node(self, node: Node) -> NodePreview:
+        has = node["Resources"]
+        workers = self.measured.node_ids.count(node["NodeID"])
+        return NodePreview(has.get("CPU", 0.0), has.get("GPU", 0.0), _memory_of(node), workers)
+
+    def _publication_bytes(self) -> int:
+        return len(self.data.train) * len(self.data.classes) * HALF_BYTES
+
+    def _num_teachers(self) -> int:
+        return len(get_method(self.settings.method).teachers(self.plan.students))
+
+    def _soft_labels(self, schedule: Schedule) -> SoftLabelsPreview | None:
+        if not schedule.barriers:
+            return None
+        one = self._publication_bytes()
+        live = one * (len(self.plan.students) + self._num_teachers())
+        store = sum(node["Resources"].get("object_store_memory", 0) for node in self.nodes)
+        return SoftLabelsPreview(one, live, int(store))
+
+    def _disk(self, students: Sequence[StudentPreview], schedule: Schedule) -> DiskPreview:
+        num_val = len(self.data.val) if self.data.val is not None else 0
+        num_predicted = num_val + len(self.data.test)
+        predictions = num_predicted * len(self.data.classes) * PREDICTION_BYTES
+        kept = most = 0
+        for student, asked in zip(students, self.settings.students, strict=True):
+            model = student.weight_bytes // (2 if asked.ema else 1)
+            kept += 2 * model + predictions  # last and best
+            # the newest ones, the one published from, the one being written; the best weights
+            most += 3 * model + predictions + (KEPT + 2) * student.checkpoint_bytes
+        if schedule.barriers:
+            one, teachers = self._publication_bytes(), self._num_teachers()
+            kept += teachers * one
+            most += (len(students) + 2 * teachers) * one  # a cycle's teachers beside the last's
+        return DiskPreview(most, kept, _free_bytes(self.run.storage))
+
+    def _check_gpus(self, students: Sequence[StudentPreview]) -> None:
+        """Refuse what fits a GPU only as long as the data is a sample."""
+        data = self.data.train.images.numel()
+        on_gpu = data if data <= MAX_DEVICE_BYTES else 0
+        sharing = max(1, int(1 / self.plan.gpus_per_worker)) if self.plan.gpus_per_worker else 1
+        for student in students:
+            needed = (student.peak_bytes + on_gpu) * sharing
+            if student.device_bytes is not None and needed > student.device_bytes:
+                raise UserError(
+                    f"{student.id}: {sharing} worker(s) on a GPU would need {num_bytes(needed)} of "
+                    f"its {num_bytes(student.device_bytes)}, {num_bytes(on_gpu)} each of them for "
+                    "the images; lower --batch_size, raise --gpus_per_worker, or use a --subset"
+                )
+
+    def _check_disk(self, disk: DiskPreview) -> None:
+        if disk.free_bytes is not None and disk.most_bytes > disk.free_bytes:
+            if self.run.resumed:  # part of it is written already
+                return
+            raise UserError(
+                f"storage {self.config.storage!r}: the run would take about "
+                f"{num_bytes(disk.most_bytes)} and {num_bytes(disk.free_bytes)} are free "
+                "(--storage another DIR, or fewer --students)"
+            )
+
+    def _warnings(
+        self, students: Sequence[StudentPreview], soft_labels: SoftLabelsPreview | None
+    ) -> Iterator[str]:
+        data = self.data.train.images.numel()
+        if soft_labels is not None:
+            needed = data + soft_labels.live_bytes
+            if needed > soft_labels.object_store_bytes:
+                yield (
+                    f"the object store holds {num_bytes(soft_labels.object_store_bytes)}; images "
+                    f"and soft labels come to {num_bytes(needed)}, so Ray will move some to disk"
+                )
+        if self.plan.device == "cuda":
+            return
+        most = max(student.peak_bytes for student in students)
+        for node in self.nodes:
+            workers = self.measured.node_ids.count(node["NodeID"])
+            needed = workers * most + data
+            if needed > _memory_of(node):
+                yield (
+                    f"{workers} workers of up to {num_bytes(most)} and the images may need more "
+                    f"than the {num_bytes(_memory_of(node))} of their node (--batch_size)"
+                )
+
+    def _suggestion(self, students: Sequence[StudentPreview]) -> Suggestion | None:
+        return suggest_workers(
+            {student.id: student.epoch_s for student in students},
+            self.plan,
+            nodes=[node["Resources"] for node in self.nodes],
+            batch_sizes={student.id: student.batch_size for student in students},
+            cpus_asked=self.config.cpus_per_worker is not None,
+        )
+
+
+def _memory_of(node: Node) -> int:
+    """What Ray reckons with: for processes and for objects."""
+    has = node["Resources"]
+    return int(has.get("memory", 0) + has.get("object_store_memory", 0))
+
+
+def _free_bytes(storage: Storage) -> int | None:
+    """Free on the disk of a local storage, which need not be there yet."""
+    if not storage.is_local:
+        return None
+    folder = Path(storage.uri)
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+# -- pure ---------------------------------------------------------------------------------
+
+
+def find_cycles(schedule: Schedule, *, cycle_epochs: int | None = None) -> Iterator[CyclesPreview]:
+    """The schedule's cycles, those alike and in a row counted together.
+
+    Args:
+        schedule: The run's.
+        cycle_epochs: Tin + Td, to tell whether the only cycle is cut; None: the first is whole.
+    """
+    by_cycle = groupby(schedule.epochs, key=lambda epoch: epoch.cycle)
+    if not schedule.barriers:
+        yield CyclesPreview(1, len(schedule.epochs), 0)
+        return
+    lengths = [_lengths(list(epochs)) for _, epochs in by_cycle]
+    whole = cycle_epochs or sum(lengths[0])
+    for length, alike in groupby(lengths):
+        yield CyclesPreview(len(list(alike)), *length, is_cut=sum(length) != whole)
+
+
+def _lengths(epochs: Sequence[Epoch]) -> tuple[int, int]:
+    alone = sum(epoch.phase == "independent" for epoch in epochs)
+    return alone, len(epochs) - alone
+
+
+def find_drops(schedule: Schedule) -> tuple[DropPreview, ...]:
+    """Every epoch from which on the learning rate of the step schedule is lower."""
+    return tuple(
+        # a phase's first epoch too: its teacher is from before the drop
+        DropPreview(epoch.index + 1, epoch.lr_factor, epoch.phase == "distillation")
+        for before, epoch in pairwise(schedule.epochs)
+        if epoch.lr_factor < before.lr_factor
+    )
+
+
+def time_left(schedule: Schedule, students: Sequence[StudentPreview]) -> float:
+    """Seconds to the schedule's end from where the students stand.
+
+    Between two barriers the slowest student counts; all of them publish before the next.
+    """
+    seconds = 0.0
+    for start, stop in pairwise((0, *schedule.barriers, len(schedule.epochs))):
+        publishes = stop in schedule.barriers
+        seconds += max(_part_left(s, start, stop, publishes=publishes) for s in students)
+    return seconds
+
+
+def _part_left(student: StudentPreview, start: int, stop: int, *, publishes: bool) -> float:
+    stands_at = student.epoch + student.step / student.steps
+    epochs = max(0.0, stop - max(start, stands_at))
+    publishing = student.publish_s if publishes and stands_at <= stop else 0.0
+    return epochs * student.epoch_s + publishing
+
+
+def suggest_workers(
+    epoch_s: Mapping[str, float],
+    plan: Plan,
+    *,
+    nodes: Sequence[Mapping[str, float]],
+    batch_sizes: Mapping[str, int],
+    cpus_asked: bool,
+) -> Suggestion | None:
+    """Workers with which the slowest student takes a tenth less time, or None.
+
+    Args:
+        epoch_s: Seconds of an epoch of each student with the plan's workers.
+        plan: The plan.
+        nodes: As in make_plan.
+        batch_sizes: By student; no worker may be left without images.
+        cpus_asked: Whether CPUs for each worker were asked for; if not, more workers have fewer.
+    """
+    if plan.device == "mps" or 0 < plan.gpus_per_worker < 1:
+        return None
+    # seconds that one worker would need, if workers add up
+    alone_s = {student: epoch_s[student] * plan.workers[student] for student in plan.students}
+    before_s = max(epoch_s.values())
+    best_s, best = WORTH_SUGGESTING * before_s, None
+    for total in range(len(plan.students), MOST_WORKERS + 1):
+        speed = _speed(total, plan, nodes, cpus_asked=cpus_asked)
+        if speed is None:
+            break
+        workers = share_out(alone_s, total, limits=batch_sizes)
+        slowest_s = max(alone_s[student] / workers[student] for student in workers) / speed
+        if slowest_s < best_s * (1 - 1e-6):
+            best_s, best = slowest_s, workers
+    if best is None:
+        return None
+    return Suggestion(best, _flags(best, plan.workers), before_s, best_s)
+
+
+def _speed(
+    total: int, plan: Plan, nodes: Sequence[Mapping[str, float]], *, cpus_asked: bool
+) -> float | None:
+    """How quick each of so many workers would be, the plan's being 1; None if they do not fit."""
+    if cpus_asked:
+        return 1.0 if num_fitting(plan.worker_resources, nodes) >= total else None
+    others = {"GPU": plan.gpus_per_worker} if plan.gpus_per_worker else {}
+    cpus = largest_share("CPU", total, nodes, others=others)
+    if cpus is None or cpus < min(1.0, plan.cpus_per_worker):
+        return None
+    return 1.0 if plan.device == "cuda" else max(1, int(cpus)) / plan.threads
+
+
+def share_out(
+    alone_s: Mapping[str, float], total: int, *, limits: Mapping[str, int]
+) -> dict[str, int]:
+    """So many workers over the students, each next one to whoever is slowest then.
+
+    Args:
+        alone_s: Seconds that a student needs with one worker.
+        total: Workers at most, no fewer than students.
+        limits: The most workers of each.
+    """
+    workers = dict.fromkeys(alone_s, 1)
+    for _ in range(total - len(workers)):
+        slowest = max(workers, key=lambda student: alone_s[student] / workers[student])
+        if workers[slowest] >= limits[slowest]:
+            break  # no other worker makes the slowest quicker
+        workers[slowest] += 1
+    return workers
+
+
+def _flags(workers: Mapping[str, int], now: Mapping[str, int]) -> str:
+    counts = set(workers.values())
+    if len(counts) == 1:
+        return f"--workers_per_student {counts.pop()}"
+    changed = {student: n for student, n in workers.items() if n != now[student]}
+    return " ".join(f"--student.{s}.workers_per_student {n}" for s, n in changed.items())
