@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from raymd.config import FitConfig
     from raymd.data import register_dataset
-    from raymd.deploy import load_student
+    from raymd.deploy import load_ensemble, load_student
     from raymd.models import register_model
     from raymd.result import Result
 
@@ -28,6 +28,7 @@ __all__ = [
     "FitConfig",
     "Result",
     "fit",
+    "load_ensemble",
     "load_student",
     "register_dataset",
     "register_model",
@@ -38,6 +39,7 @@ __version__ = version("raymd")
 _HOME = {
     "FitConfig": "raymd.config",
     "Result": "raymd.result",
+    "load_ensemble": "raymd.deploy",
     "load_student": "raymd.deploy",
     "register_dataset": "raymd.data",
     "register_model": "raymd.models",

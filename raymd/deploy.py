@@ -117,8 +117,8 @@ def _geometry(record: dict[str, Any]) -> Geometry:
     """How training images were stored, as model.json says; runs of old do not say it."""
     side: int = record["image_size"]
     usual = side if side <= SMALL_SIDE else round(side * STORED_PER_SEEN)
-    stored: int = record.get("stored_size", usual)
-    return Geometry(stored, stored, side, keeps_ratio=stored > side)
+    height, width = record.get("stored_size", (usual, usual))
+    return Geometry(height, width, side, keeps_ratio=width > side)
 
 
 class LoadedEnsemble(nn.Module):

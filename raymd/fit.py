@@ -41,9 +41,9 @@ class _Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all flags; every value stays a text, which FitConfig reads."""
     parser = _Parser(
-        prog="python -m raymd.fit",
+        prog="raymd fit",
         description="Train different image classifiers together so that each ends up better than"
-        f" it would alone. Shortest: python -m raymd.fit {EXAMPLE}",
+        f" it would alone. Shortest: raymd fit {EXAMPLE} (or python -m raymd.fit)",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )

@@ -59,6 +59,7 @@ REPORT = "report.html"
 TENSORBOARD = "tensorboard"
 WANDB = "wandb"
 HISTORY = "history"
+SCRATCH = ".ray_train"  # Ray Train's own, of no use after the attempt
 
 
 def history_part(student: str, number: int) -> str:

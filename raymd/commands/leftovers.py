@@ -17,11 +17,10 @@ import pyarrow.fs as pafs
 
 from raymd.config import from_yaml, parse_checkpoint_every
 from raymd.errors import RaymdError, UserError
-from raymd.result import CONFIG, RESULT, checkpoints_folder
+from raymd.result import CONFIG, RESULT, SCRATCH, checkpoints_folder
 from raymd.runs import IDENTITY
 from raymd.storage import Storage
 
-SCRATCH = ".ray_train"
 SOFT_LABELS = "soft_labels"
 STUDENTS = "students"
 TEMPORARY_AGE_S = 3600.0

@@ -1,7 +1,7 @@
 """One encoded image -> uint8 pixels: whatever mode, depth and orientation Pillow finds in it.
 
 Place on the data's way: images.py calls it from a pool of threads, first ``read_header`` for every
-image, then ``decode``. ``as_seen`` is for finished students, which see what clean views were.
+image, then ``decode``.
 
     H height   W width   C channels
 """
@@ -65,24 +65,6 @@ def decode(encoded: Encoded, *, geometry: Geometry, channels: int) -> np.ndarray
             raise
         except Exception as error:  # Pillow's decoders raise many kinds
             raise UnreadableImageError(f"the image is damaged ({error})") from error
-
-
-def as_seen(image: Image.Image, *, image_size: int, stored_size: int, channels: int) -> np.ndarray:
-    """An image of any kind as a trained network sees it: uint8 [S, S, C], S its ``image_size``.
-
-    Args:
-        image: Opened by Pillow.
-        image_size, channels: Of the network's input.
-        stored_size: The side of the training images as stored; if it is larger than
-            ``image_size``, the middle of the middle square is seen, as in clean views.
-    """
-    side = max(stored_size, image_size)
-    geometry = Geometry(side, side, image_size, keeps_ratio=side > image_size)
-    upright = ImageOps.exif_transpose(image) if _orientation(image) > 1 else image
-    fitted = geometry.fit(as_mode(upright, channels=channels))
-    start = (side - image_size) // 2
-    seen = slice(start, start + image_size)
-    return np.asarray(fitted).reshape(side, side, channels)[seen, seen]
 
 
 def as_mode(image: Image.Image, *, channels: int) -> Image.Image:

@@ -4,6 +4,8 @@ Place on the data's way: FitConfig asks ``check_dataset`` and ``check_augment``;
 adds what is registered.
 """
 
+from pathlib import Path
+
 from raymd.errors import UserError, unknown_name
 
 FLAG = "--dataset"
@@ -84,3 +86,10 @@ def check_augment(names: tuple[str, ...]) -> None:
         raise UserError(f"augment {got}: 'none' stands alone ({AUGMENT_FLAG})")
     if len(set(names)) < len(names):
         raise UserError(f"augment {got}: names one twice ({AUGMENT_FLAG})")
+
+
+def absolute_dataset(spec: str) -> str:
+    """The spec with its folder, if it names one, as an absolute path."""
+    name, argument = check_dataset(spec)
+    is_folder = _ARGUMENTS[name] == "DIR" and "://" not in argument
+    return f"{name}:{Path(argument).expanduser().absolute()}" if is_folder else spec

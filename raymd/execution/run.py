@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,6 +19,7 @@ import torch
 from rich.console import Console
 
 from raymd.config import FitConfig, parse_checkpoint_every
+from raymd.data.names import absolute_dataset
 from raymd.distillation.soft_labels import BlockLayout
 from raymd.errors import RaymdError
 from raymd.execution.aggregator import start_aggregator
@@ -30,11 +32,11 @@ from raymd.execution.plan import Plan
 from raymd.execution.ray_setup import connected
 from raymd.execution.shipping import pack
 from raymd.execution.student import SegmentOrder
-from raymd.execution.students import SCRATCH, StudentThread
+from raymd.execution.students import StudentThread
 from raymd.execution.telling import OnEvent, Telling
 from raymd.models.initial import absolute_source
 from raymd.models.shipped import shipped_models
-from raymd.result import PLAN, Result, checkpoints_folder
+from raymd.result import PLAN, SCRATCH, Result, checkpoints_folder
 from raymd.runs import begin
 from raymd.settings import StudentConfig
 
@@ -109,7 +111,10 @@ def _train(config: FitConfig, run: Run, telling: Telling) -> Result:
 def start_run(run: Run, config: FitConfig, plan: Plan) -> None:
     """Commit what the run is, now that nothing speaks against it, and how it is placed."""
     if not run.resumed:
-        named = replace(config, name=run.name)
+        # with absolute paths, for who reads it may stand somewhere else
+        data_dir = config.data_dir and str(Path(config.data_dir).absolute())
+        dataset = absolute_dataset(config.dataset)
+        named = replace(config, name=run.name, dataset=dataset, data_dir=data_dir)
         begin(run.storage, config=named, settings=run.settings, fingerprint=run.data.fingerprint)
     run.storage.commit(PLAN, plan.to_dict())
 

@@ -19,9 +19,9 @@ from raymd.distillation.schedule import Position
 from raymd.execution.monitor import FAILURES_AT_ONE_POSITION
 from raymd.execution.plan import Plan
 from raymd.execution.student import SegmentOrder, SegmentRecord, newest_position, train_loop
+from raymd.result import SCRATCH
 
 UNLIMITED = -1
-SCRATCH = ".ray_train"
 
 
 class StudentThread(threading.Thread):

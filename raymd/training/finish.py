@@ -77,7 +77,7 @@ def _description(task: StudentTask, state: StudentState) -> dict[str, Any]:
         "num_classes": len(task.data.classes),
         "in_channels": images.shape[1],
         "image_size": task.data.image_size,
-        "stored_size": images.shape[-1],
+        "stored_size": list(images.shape[-2:]),
         "classes": list(task.data.classes),
         "mean": list(task.data.mean),
         "std": list(task.data.std),

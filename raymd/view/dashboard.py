@@ -187,11 +187,14 @@ class _Draw:
         state, doing = self.state, student.doing
         if doing is None:
             return [("not started", "dim")]
+        if doing == "independent" and not state.distils:
+            return [("trains", "")]
         text = doing if short and doing == "published" else WORDS.get(doing, doing)
         length = {"independent": state.tin, "distillation": state.td}.get(doing)
         if length and student.r is not None:
             text += f" {student.r + 1}/{length}"
-        if student.cycle is not None and doing not in ("starts", "restarted") and not short:
+        tells_cycle = state.distils and doing not in ("starts", "restarted") and not short
+        if student.cycle is not None and tells_cycle:
             text += f" in cycle {student.cycle + 1}" if doing != "finished" else ""
         return [(text, STYLES.get(doing, ""))]
 

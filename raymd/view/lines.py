@@ -117,14 +117,17 @@ class Lines:
             Cell(self._id(event["student"]), 0, style=self._colours.get(event["student"], "")),
             Cell("epoch", 8, " "),
             Cell(self._place(event["epoch"]), 1),
-            Cell(f"cycle {event['cycle'] + 1}".ljust(7), 7, " "),
-            Cell(self._phase(event), 5),
+            *(self._phase_cells(event) if self._distils else []),
             Cell(f"task {loss(event['task_loss'])}".ljust(10), 3, " " if self._distils else GAP),
             *([Cell(kd.ljust(8), 4)] if self._distils else []),
             Cell(f"{name} {percent(accuracy)}", 0, style="bold"),
             Cell(f"{speed} img/s".rjust(12), 6, style="dim", short=f"{speed}/s".rjust(7)),
             Cell(left.ljust(10), 2, style="dim", short=left),
         ]
+
+    def _phase_cells(self, event: Mapping[str, Any]) -> list[Cell]:
+        cycle = f"cycle {event['cycle'] + 1}".ljust(7)
+        return [Cell(cycle, 7, " "), Cell(self._phase(event), 5)]
 
     def _id(self, student: str) -> str:
         return student.ljust(self._id_width)

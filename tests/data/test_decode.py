@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raymd.data.decode import UnreadableImageError, as_seen, decode, read_header
+from raymd.data.decode import UnreadableImageError, decode, read_header
 from raymd.data.geometry import Geometry, available_bytes, choose_geometry
 
 SAME = Geometry(6, 8, 8)
@@ -135,20 +135,3 @@ def test_sizes_decide_what_is_stored_and_seen(sizes, image_size, expected):
 
 def test_memory_is_measured_in_bytes():
     assert 2**27 < available_bytes() < 2**50
-
-
-@pytest.mark.parametrize(("stored", "seen"), [(80, 70), (16, 16)])
-def test_finished_students_see_what_clean_views_were(stored, seen):
-    image = Image.fromarray(noise(90, 120, 3))
-    geometry = Geometry(stored, stored, seen, keeps_ratio=stored > seen)
-    start = (stored - seen) // 2
-    training = pixels(encoded(image), 3, geometry)[start : start + seen, start : start + seen]
-    settings = {"image_size": seen, "stored_size": stored}
-    assert np.array_equal(as_seen(image, **settings, channels=3), training)
-    assert as_seen(image, **settings, channels=1).shape == (seen, seen, 1)
-
-
-def test_finished_students_see_whole_images_where_small_ones_were_scaled_up():
-    seen = as_seen(Image.new("L", (8, 8), 7), image_size=32, stored_size=8, channels=3)
-    assert seen.shape == (32, 32, 3)
-    assert (seen == 7).all()
