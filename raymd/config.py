@@ -20,8 +20,7 @@ from raymd.errors import UserError, unknown_name
 from raymd.fields import about, about_of, choices_of
 from raymd.models.names import check_name
 from raymd.recipes import LrDrop, check_recipe
-from raymd.settings import student_ids
-from raymd.student_options import OPTIONS, StudentOptions, read_students
+from raymd.student_options import OPTIONS, StudentOptions, read_students, student_ids
 
 Resume = Literal["false", "true", "auto"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -180,6 +179,16 @@ class FitConfig(StudentOptions):
             raise UserError(f"no students given: which networks shall be trained, as in {EXAMPLE}")
         arguments: dict[str, Any] = dict(settings)
         return cls(**arguments)
+
+    def options_of(self, student: str) -> dict[str, Any]:
+        """What was said of a student, by itself or with all; its own options go over those."""
+        own = self.student[student].said() if student in self.student else {}
+        run = self.said()
+        if own.get("init_from") is not None:
+            run.pop("pretrained", None)
+        if own.get("pretrained"):
+            run.pop("init_from", None)
+        return {**run, **own}
 
     def validate(self) -> None:
         """Check the names, and what limits alone cannot say; needs no data.

@@ -10,9 +10,10 @@ import uuid
 from typing import Any
 
 from raymd.config import FitConfig, parse_yaml, to_yaml
+from raymd.differences import differences
 from raymd.errors import UserError
 from raymd.result import CONFIG, HISTORY, RESULT
-from raymd.settings import Settings, differences
+from raymd.settings import Settings
 from raymd.storage import Storage
 from raymd.view.events import decode_history, merge_history
 

@@ -7,14 +7,15 @@ is a field here and one of settings.StudentConfig; both ways of saying it follow
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from raymd.errors import UserError, unknown_name
 from raymd.fields import about, about_of, read
-from raymd.recipes import Precision
 
+Precision = Literal["fp32", "bf16", "fp16"]
 Optimizer = Literal["sgd", "adamw"]
 LrSchedule = Literal["step", "cosine"]
 
@@ -98,6 +99,22 @@ class StudentOptions:
         """The options that are not left open."""
         values = {name: getattr(self, name) for name in OPTIONS}
         return {name: value for name, value in values.items() if value is not None}
+
+
+def student_ids(archs: Sequence[str]) -> tuple[str, ...]:
+    """An id for each network: its name, then name-2, name-3, in order of appearance.
+
+    Characters that a folder's name should not have become "-".
+    """
+    ids: list[str] = []
+    for arch in archs:
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", arch).strip("-.") or "student"
+        number, candidate = 1, stem
+        while candidate in ids:
+            number += 1
+            candidate = f"{stem}-{number}"
+        ids.append(candidate)
+    return tuple(ids)
 
 
 OPTIONS = tuple(entry.name for entry in dataclasses.fields(StudentOptions))

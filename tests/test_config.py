@@ -16,11 +16,14 @@ from raymd.config import (
     parse_checkpoint_every,
     to_yaml,
 )
+from raymd.differences import differences
 from raymd.distillation.schedule import build_schedule
 from raymd.errors import UserError
 from raymd.fields import about_of
 from raymd.recipes import default_val_fraction, get_recipe, known_recipes, recipe_for
-from raymd.settings import Settings, differences, resolve, student_ids
+from raymd.resolve import resolve
+from raymd.settings import Settings
+from raymd.student_options import student_ids
 
 DIGITS, CIFAR, IMAGENET = (get_recipe(name) for name in ("digits", "cifar", "imagenet"))
 PAIR = ("resnet8", "resnet20")

@@ -116,7 +116,7 @@ def fake_student(dataset: Dataset, *, old: bool = False) -> LoadedStudent:
         "in_channels": dataset.train.images.shape[1], "mean": dataset.mean, "std": dataset.std,
     }  # fmt: skip
     if not old:
-        record["stored_size"] = dataset.train.images.shape[-1]
+        record["stored_size"] = list(dataset.train.images.shape[-2:])
     return LoadedStudent(torch.nn.Identity(), record)
 
 

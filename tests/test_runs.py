@@ -6,6 +6,7 @@ import pytest
 
 from raymd.config import FitConfig, from_yaml
 from raymd.errors import UserError
+from raymd.resolve import resolve
 from raymd.runs import (
     IDENTITY,
     begin,
@@ -15,7 +16,7 @@ from raymd.runs import (
     new_run_name,
     saved_settings,
 )
-from raymd.settings import Settings, resolve
+from raymd.settings import Settings
 from raymd.storage import Storage
 
 

@@ -16,9 +16,10 @@ from raymd.data.dataset import Dataset
 from raymd.data.splits import Prepared, prepare
 from raymd.models.initial import check_source, load_initial
 from raymd.models.registry import build_model, check_model
+from raymd.resolve import resolve
 from raymd.result import RESULT, Result
 from raymd.runs import check_same_science, choose_run
-from raymd.settings import Settings, resolve
+from raymd.settings import Settings
 from raymd.storage import Storage
 
 Announce = Callable[[str], None]

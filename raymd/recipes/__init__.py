@@ -16,8 +16,8 @@ import yaml
 
 from raymd.errors import UserError, unknown_name
 from raymd.models.names import FAMILIES, SMALL_IMAGE_MAX_PIXELS, family, has_batchnorm
+from raymd.student_options import OPTIONS, StudentOptions
 
-Precision = Literal["fp32", "bf16", "fp16"]
 LrDrop = Literal["exact", "cycle"]
 
 RUN_KEYS = ("epochs", "tin", "td", "lr_drop", "augment", "mixup_alpha")
@@ -112,9 +112,6 @@ def _text_of(path: str) -> str:
 
 
 def _read(name: str, text: str, *, where: str) -> Recipe:
-    # here, since student_options takes its types from this module
-    from raymd.student_options import OPTIONS
-
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -146,8 +143,6 @@ def _read(name: str, text: str, *, where: str) -> Recipe:
 
 def _options(values: Any, where: str) -> dict[str, Any]:
     """Options in their types: YAML takes 1e-4 for a text."""
-    from raymd.student_options import StudentOptions
-
     try:
         options = {key: value for key, value in values.items() if key != "lr_times"}
         times = {"lr_times": float(values["lr_times"])} if "lr_times" in values else {}

@@ -9,8 +9,8 @@ from raymd.config import FitConfig
 from raymd.data import load_dataset
 from raymd.data.splits import Prepared, prepare
 from raymd.execution.collect import collect
+from raymd.resolve import resolve
 from raymd.runs import begin
-from raymd.settings import resolve
 from raymd.storage import Storage
 from tests.training.conftest import run_to, tiny_tasks
 

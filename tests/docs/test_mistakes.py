@@ -25,6 +25,11 @@ def documented():
     return dict(re.findall(r"^```\n\$ raymd (.*)\n([^`]*)\n```$", PAGE, re.MULTILINE))
 
 
+def anywhere(text):
+    """The text without what differs between operating systems."""
+    return re.sub(r"Errno \d+", "Errno", text)
+
+
 def test_every_answer_is_one_line_with_code_2_and_stands_on_the_page(maker):
     answers = {}
     with maker.scratch() as folder:
@@ -32,8 +37,9 @@ def test_every_answer_is_one_line_with_code_2_and_stands_on_the_page(maker):
             code, text = maker.answer(line, folder)
             assert (line, code, text.count("\n")) == (line, 2, 1), text
             assert text.startswith("raymd: error: "), line
-            answers[line] = text.rstrip()
-    assert answers == documented()
+            answers[line] = anywhere(text.rstrip())
+    page = {line: anywhere(text) for line, text in documented().items()}
+    assert answers == page, "python docs/make_mistakes.py writes it anew"
 
 
 def test_nothing_came_as_far_as_ray_but_the_line_that_names_a_cluster(maker):

@@ -1,0 +1,108 @@
+"""What is said of the choices that a recipe took, so that nothing has to be guessed.
+
+Enters: what the user said and the Settings that came of it. Leaves: one line for each choice worth
+knowing, and warnings.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from raymd.config import FitConfig
+from raymd.distillation.methods import get_method
+from raymd.recipes import FEW_SAMPLES, Recipe
+from raymd.settings import Settings, StudentConfig
+from raymd.student_options import OPTIONS
+
+FINETUNE = "finetune"
+
+
+def announcements(
+    config: FitConfig, settings: Settings, recipe: Recipe, *, num_samples: int
+) -> list[str]:
+    """One line for each choice worth knowing.
+
+    Args:
+        config: What the user said, and no more.
+        settings, recipe: What came of it.
+        num_samples: Training images, after ``subset``.
+    """
+    lines = [
+        *_recipe_lines(config, settings, recipe),
+        *_schedule_lines(settings),
+        *_weights_lines(config, settings, recipe),
+    ]
+    if config.val_fraction is None:
+        side = "below" if num_samples < FEW_SAMPLES else "from"
+        lines.append(
+            f"val_fraction {settings.val_fraction:g}: {side} {FEW_SAMPLES:,} training images"
+        )
+    return lines
+
+
+def _recipe_lines(config: FitConfig, settings: Settings, recipe: Recipe) -> Iterator[str]:
+    """One line with all that the recipe chose, so that what has no flag on it is seen too."""
+    chosen = [
+        f"{name} {getattr(settings, name)}" for name in recipe.run if getattr(config, name) is None
+    ]
+    for name in OPTIONS:
+        by_recipe = [
+            student
+            for student in settings.students
+            if name not in config.options_of(student.id)
+            and name in recipe.options(student.arch, optimizer=student.optimizer)
+        ]
+        if by_recipe:
+            chosen.append(f"{name} {_by_student(by_recipe, name)}")
+    if chosen:
+        yield f"recipe '{recipe.name}' ({recipe.about}): {', '.join(chosen)}; flags change each"
+
+
+def _weights_lines(config: FitConfig, settings: Settings, recipe: Recipe) -> Iterator[str]:
+    """Trained weights are lost at the rates that random ones need; say so where it is asked for."""
+    for student in settings.students:
+        trained = student.pretrained or student.init_from is not None
+        lr_said = "lr" in config.options_of(student.id)
+        usual = recipe.options(student.arch, optimizer=student.optimizer, trained_weights=True)
+        if trained and lr_said and student.lr > 3 * usual["lr"]:
+            yield (
+                f"warning: {student.id} begins with trained weights, and a learning rate of"
+                f" {student.lr:g} may throw them away; {usual['lr']:g} is usual (--lr)"
+            )
+        if trained and not lr_said and recipe.name != FINETUNE:
+            yield (
+                f"{student.id} begins with trained weights: lr {student.lr:g}, a tenth of the"
+                f" recipe's (--lr; --recipe {FINETUNE} has a short budget for it)"
+            )
+    if recipe.name == FINETUNE and not any(s.pretrained or s.init_from for s in settings.students):
+        yield (
+            f"warning: recipe {FINETUNE!r} is for trained weights, and no student begins with any"
+            " (--pretrained, --init_from)"
+        )
+
+
+def _by_student(students: Iterable[StudentConfig], name: str) -> str:
+    values = {student.arch: _text(getattr(student, name)) for student in students}
+    if len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    return " / ".join(f"{value} ({arch})" for arch, value in values.items())
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _schedule_lines(settings: Settings) -> Iterator[str]:
+    if not get_method(settings.method).distils:
+        return
+    schedule = settings.schedule()
+    if not schedule.barriers:
+        yield (
+            f"epochs {settings.epochs}: all of them independent, as the first distillation phase"
+            f" would begin after {settings.tin} (--epochs, --tin)"
+        )
+    drop = schedule.first_drop_inside_distillation()
+    if drop is not None and any(s.lr_schedule == "step" for s in settings.students):
+        yield (
+            f"warning: the learning rate drops at epoch {drop + 1}, inside a distillation phase,"
+            " whose teacher is from before it (--lr_drop cycle, or epochs a multiple of"
+            f" {4 * (settings.tin + settings.td)})"
+        )
