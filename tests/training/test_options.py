@@ -1,5 +1,6 @@
 """Options of a student's training: that each does what it says, and survives a restart."""
 
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -161,3 +162,15 @@ def test_students_begin_with_the_weights_they_are_told(tmp_path: Path) -> None:
     best = load_safetensors(first.read("students/tiny4/best.safetensors").to_pybytes())
     torch.testing.assert_close(last_weights(second)["head.weight"], best["head.weight"])
     assert any("begins with" in event.get("text", "") for event in said)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("default")
+def test_compiled_network_restarts_to_the_same_bytes(tmp_path: Path) -> None:
+    whole, broken = (Storage.at(tmp_path / name) for name in ("whole", "broken"))
+    options = {"compile": True}
+    run_to(tiny_tasks(whole, tiny_settings(student=options)))
+    stopped_in_the_middle(broken, student=options)
+    run_to(tiny_tasks(broken, tiny_settings(student=options)))
+    assert final_files(broken) == final_files(whole)
