@@ -65,7 +65,7 @@ class FitConfig(StudentOptions):
     )
     image_size: int | None = field(
         default=None,
-        metadata=about("side in pixels at which networks see the images", minimum=4, below=1025),
+        metadata=about("side in pixels at which networks see the images", minimum=4, maximum=1024),
     )
     subset: int | None = field(
         default=None, metadata=about("use only so many of the training images", minimum=1)

@@ -24,7 +24,7 @@ class About:
 
     Attributes:
         help: What it is, with its unit.
-        minimum: The smallest value allowed.
+        minimum, maximum: The smallest and the largest value allowed.
         above, below: Limits that are themselves not allowed.
         names: What a field of several names can hold; empty for any.
         read_apart: Whoever owns the field reads it, for it depends on others.
@@ -32,6 +32,7 @@ class About:
 
     help: str
     minimum: float | None = None
+    maximum: float | None = None
     above: float | None = None
     below: float | None = None
     names: tuple[str, ...] = ()
@@ -41,6 +42,7 @@ class About:
         """Whether the value is within all limits."""
         return (
             (self.minimum is None or value >= self.minimum)
+            and (self.maximum is None or value <= self.maximum)
             and (self.above is None or value > self.above)
             and (self.below is None or value < self.below)
         )
@@ -49,8 +51,13 @@ class About:
         """The limits in words, as in "at least 0, below 1"; empty if there are none."""
         if self.names:
             return f"some of {', '.join(self.names)}"
-        words = {"at least": self.minimum, "above": self.above, "below": self.below}
-        return ", ".join(f"{word} {limit:g}" for word, limit in words.items() if limit is not None)
+        words = {
+            "at least": self.minimum,
+            "above": self.above,
+            "below": self.below,
+            "at most": self.maximum,
+        }
+        return ", ".join(f"{word} {limit:,}" for word, limit in words.items() if limit is not None)
 
 
 def about(help: str, **limits: Any) -> dict[str, About]:

@@ -149,8 +149,13 @@ def _refuse_unknown_flags(argv: Sequence[str]) -> None:
     known.remove(STUDENT)
     for word in argv:
         name = word.removeprefix("--").partition("=")[0]
+        if word.startswith("--") and name == STUDENT:
+            raise UserError(
+                "unknown flag --student: did you mean --students, or --student.ID.OPTION for one of"
+                " them (--student.resnet50.lr 0.05)?"
+            )
         if word.startswith("--") and name not in known:
-            near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+            near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
             hint = f"did you mean {' or '.join(f'--{n}' for n in near)}?" if near else "see --help"
             raise UserError(f"unknown flag --{name}: {hint}")
 

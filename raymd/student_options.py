@@ -162,4 +162,6 @@ def _read_one(student: str, options: object, ids: tuple[str, ...]) -> StudentOpt
     try:
         return StudentOptions(**options)
     except UserError as error:
-        raise UserError(f"student {student!r}: {error}") from error
+        # the flags that it names are this student's
+        text = re.sub(r"--(\w+)", rf"--student.{student}.\1", str(error))
+        raise UserError(f"student {student!r}: {text}") from error

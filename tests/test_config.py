@@ -295,7 +295,10 @@ def test_one_students_options_go_over_all_students_and_the_recipe():
         ({"lr": 0}, ["student 'resnet8'", "lr 0", "above 0"]),
         ({"epochs": 3}, ["'epochs'", "warmup_epochs"]),
         (3, ["'resnet8'", "3"]),
-        ({"pretrained": True, "init_from": "x"}, ["--pretrained", "--init_from"]),
+        (
+            {"pretrained": True, "init_from": "x"},
+            ["--student.resnet8.pretrained", "--student.resnet8.init_from"],
+        ),
     ],
 )
 def test_wrong_option_of_one_student_is_answered_in_one_line(options, words):

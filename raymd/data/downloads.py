@@ -74,5 +74,5 @@ def _open(kind: str, *, root: Path, train: bool) -> TorchvisionPart:
         raise DataError(
             f"{kind} is not in {root.absolute()} and could not be downloaded ({error}). Put "
             f"torchvision's unpacked files there, name their folder with --data_dir, or take "
-            f"images of your own: --dataset folder:DIR or parquet:DIR"
+            f"images of your own: --dataset folder:DIR, parquet:DIR or arrow:DIR"
         ) from error

@@ -141,7 +141,7 @@ def _read_file(source: str) -> tuple[str, dict[str, Tensor]]:
     except OSError as error:
         raise UserError(f"{source!r} cannot be read: {error} ({FLAG})") from error
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        first = str(error).partition("\n")[0]
+        first = str(error).partition("\n")[0].partition(". ")[0]  # torch's goes on for a page
         raise UserError(
             f"{source!r} holds no weights that can be read safely: {first} ({FLAG}; save a"
             " state_dict, torch.save(model.state_dict(), FILE))"
