@@ -14,14 +14,14 @@ import dataclasses
 import difflib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from raymd.config import EXAMPLE, FitConfig, commented_yaml, ordered_fields, parse_yaml
 from raymd.errors import RaymdError, UserError
 from raymd.fields import about_of, flag, kind_of, metavar
-from raymd.student_options import OPTIONS
+from raymd.student_options import OPTIONS, merge_students
 
 INTERRUPTED = 130
 NO_DATASET = (
@@ -95,7 +95,7 @@ def read_settings(argv: Sequence[str]) -> dict[str, Any]:
         given["view"] = "json"
     merged = {**settings, **given}
     if students:
-        merged[STUDENT] = _merged(settings.get(STUDENT), students)
+        merged[STUDENT] = merge_students(settings.get(STUDENT), students)
     return merged
 
 
@@ -129,19 +129,6 @@ def _value_of(name: str, option: str, rest: list[str]) -> str:
     if option in OPTIONS and kind_of(FitConfig.__dataclass_fields__[option]) is bool:
         return "true"
     raise UserError(f"{name} needs a value after it")
-
-
-def _merged(said: Any, students: dict[str, dict[str, Any]]) -> Any:
-    """Options of the flags over those of the file."""
-    if said is None:
-        return students
-    if not isinstance(said, Mapping):
-        return said  # read_students says what is wrong with it
-    merged = dict(said)
-    for student, options in students.items():
-        before = said.get(student)
-        merged[student] = {**before, **options} if isinstance(before, Mapping) else options
-    return merged
 
 
 def _refuse_unknown_flags(argv: Sequence[str]) -> None:

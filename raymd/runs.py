@@ -15,6 +15,7 @@ from raymd.errors import UserError
 from raymd.result import CONFIG, HISTORY, RESULT
 from raymd.settings import Settings
 from raymd.storage import Storage
+from raymd.student_options import merge_students
 from raymd.view.events import decode_history, merge_history
 
 IDENTITY = "run.json"
@@ -123,7 +124,9 @@ def saved_settings(settings: dict[str, Any]) -> dict[str, Any]:
         text = base.sub(str(name)).read(CONFIG).to_pybytes().decode()
     except (FileNotFoundError, NotADirectoryError):
         return settings
-    return {**parse_yaml(text), **settings, "name": str(name), "storage": storage}
+    saved = parse_yaml(text)
+    students = merge_students(saved.get("student"), settings.get("student"))
+    return {**saved, **settings, "student": students, "name": str(name), "storage": storage}
 
 
 def read_history(storage: Storage) -> list[dict[str, Any]]:

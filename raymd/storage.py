@@ -194,7 +194,7 @@ class Storage:
         """
         try:
             text = self.read(record).to_pybytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # or a file where its folder would be
             return None
         try:
             return json.loads(text)

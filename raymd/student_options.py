@@ -141,6 +141,18 @@ def read_students(value: object, *, ids: tuple[str, ...]) -> dict[str, StudentOp
     return {str(key): _read_one(str(key), options, ids) for key, options in value.items()}
 
 
+def merge_students(before: object, over: object) -> Any:
+    """Single students' options, unread as yet, over those said before (a file's, a run's)."""
+    if not isinstance(before, Mapping) or not isinstance(over, Mapping):
+        return before if over is None else over  # read_students says what is wrong with it
+    merged = dict(before)
+    for student, options in over.items():
+        said = before.get(student)
+        both = isinstance(said, Mapping) and isinstance(options, Mapping)
+        merged[student] = {**said, **options} if both else options
+    return merged
+
+
 def _read_one(student: str, options: object, ids: tuple[str, ...]) -> StudentOptions:
     if student not in ids:
         raise unknown_name("student", student, ids, flag=f"--student.{student}")

@@ -115,6 +115,25 @@ def test_flags_go_over_the_runs_own_settings(tmp_path: Path) -> None:
     assert FitConfig.from_mapping(merged).t == 6.0
 
 
+def test_options_of_one_student_leave_the_runs_options_of_another(tmp_path: Path) -> None:
+    begun(tmp_path, "one", student={"resnet8": {"lr": 0.05, "ema": 0.9}, "resnet20": {"lr": 0.2}})
+    over = {"resnet8": {"lr": "0.07"}}
+    merged = saved_settings({"resume": "true", "storage": str(tmp_path), "student": over})
+    said = {student: own.said() for student, own in FitConfig.from_mapping(merged).student.items()}
+    assert said == {"resnet8": {"lr": 0.07, "ema": 0.9}, "resnet20": {"lr": 0.2}}
+
+
+def test_files_beside_the_runs_are_no_runs(tmp_path: Path) -> None:
+    base = Storage.at(tmp_path)
+    (tmp_path / "notes.txt").write_text("not a run")
+    with pytest.raises(UserError, match="no run in"):
+        latest_run(base)
+    begun(tmp_path, "one")
+    assert latest_run(base) == "one"
+    with pytest.raises(UserError, match=r"no run 'notes\.txt'"):
+        choose_run(config(resume=True, name="notes.txt"), base)
+
+
 def test_a_missing_run_leaves_the_settings_to_the_check_that_names_it(tmp_path: Path) -> None:
     given = {"resume": "true", "storage": str(tmp_path), "name": "none"}
     assert saved_settings(given) == given
