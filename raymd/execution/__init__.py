@@ -16,7 +16,8 @@
 
     preview.py     --plan: what a run would do, without training it
     measure.py     a few steps of one student, timed; timing.py: of all at once, in Ray actors
-    foresight.py   from measured steps and the cluster's numbers to a preview
+    foresight.py   from measured steps and the cluster's numbers to a preview, with timetable.py
+                   and suggestion.py
 
 The loop itself is raymd/training, the exchange's policy raymd/exchange; both run without Ray.
 """

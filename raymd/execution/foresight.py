@@ -4,34 +4,31 @@ Enters: the run, its plan and what timing.py measured. Leaves: the Preview that 
 """
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, pairwise
 from pathlib import Path
 
 from raymd.config import FitConfig
 from raymd.data.loader import MAX_DEVICE_BYTES, num_steps
 from raymd.data.splits import Prepared
 from raymd.distillation.methods import get_method
-from raymd.distillation.schedule import Epoch, Position, Schedule
+from raymd.distillation.schedule import Position, Schedule
 from raymd.distillation.soft_labels import BlockLayout
 from raymd.errors import UserError
 from raymd.execution.cluster import Node
 from raymd.execution.opening import Run
 from raymd.execution.plan import (
     Plan,
-    largest_share,
-    num_fitting,
 )
+from raymd.execution.suggestion import suggest_workers
+from raymd.execution.timetable import find_cycles, find_drops, time_left
 from raymd.execution.timing import Measured
 from raymd.result import student_folder
 from raymd.settings import Settings, StudentConfig
 from raymd.storage import Storage
 from raymd.training.checkpoint import KEPT, committed_positions
 from raymd.view.preview import (
-    CyclesPreview,
     DiskPreview,
-    DropPreview,
     NodePreview,
     Preview,
     SoftLabelsPreview,
@@ -42,8 +39,6 @@ from raymd.view.text import num_bytes
 
 HALF_BYTES = 2  # soft labels are float16
 PREDICTION_BYTES = 2 * 4  # float32, of last and best weights
-WORTH_SUGGESTING = 0.9
-MOST_WORKERS = 64
 LEFT_OUT = ("merging teachers", "commits", "restarts")
 
 
@@ -257,133 +252,3 @@ def _free_bytes(storage: Storage) -> int | None:
     folder = Path(storage.uri)
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     return shutil.disk_usage(existing).free
-
-
-# -- pure ---------------------------------------------------------------------------------
-
-
-def find_cycles(schedule: Schedule, *, cycle_epochs: int | None = None) -> Iterator[CyclesPreview]:
-    """The schedule's cycles, those alike and in a row counted together.
-
-    Args:
-        schedule: The run's.
-        cycle_epochs: Tin + Td, to tell whether the only cycle is cut; None: the first is whole.
-    """
-    by_cycle = groupby(schedule.epochs, key=lambda epoch: epoch.cycle)
-    if not schedule.barriers:
-        yield CyclesPreview(1, len(schedule.epochs), 0)
-        return
-    lengths = [_lengths(list(epochs)) for _, epochs in by_cycle]
-    whole = cycle_epochs or sum(lengths[0])
-    for length, alike in groupby(lengths):
-        yield CyclesPreview(len(list(alike)), *length, is_cut=sum(length) != whole)
-
-
-def _lengths(epochs: Sequence[Epoch]) -> tuple[int, int]:
-    alone = sum(epoch.phase == "independent" for epoch in epochs)
-    return alone, len(epochs) - alone
-
-
-def find_drops(schedule: Schedule) -> tuple[DropPreview, ...]:
-    """Every epoch from which on the learning rate of the step schedule is lower."""
-    return tuple(
-        # a phase's first epoch too: its teacher is from before the drop
-        DropPreview(epoch.index + 1, epoch.lr_factor, epoch.phase == "distillation")
-        for before, epoch in pairwise(schedule.epochs)
-        if epoch.lr_factor < before.lr_factor
-    )
-
-
-def time_left(schedule: Schedule, students: Sequence[StudentPreview]) -> float:
-    """Seconds to the schedule's end from where the students stand.
-
-    Between two barriers the slowest student counts; all of them publish before the next.
-    """
-    seconds = 0.0
-    for start, stop in pairwise((0, *schedule.barriers, len(schedule.epochs))):
-        publishes = stop in schedule.barriers
-        seconds += max(_part_left(s, start, stop, publishes=publishes) for s in students)
-    return seconds
-
-
-def _part_left(student: StudentPreview, start: int, stop: int, *, publishes: bool) -> float:
-    stands_at = student.epoch + student.step / student.steps
-    epochs = max(0.0, stop - max(start, stands_at))
-    publishing = student.publish_s if publishes and stands_at <= stop else 0.0
-    return epochs * student.epoch_s + publishing
-
-
-def suggest_workers(
-    epoch_s: Mapping[str, float],
-    plan: Plan,
-    *,
-    nodes: Sequence[Mapping[str, float]],
-    batch_sizes: Mapping[str, int],
-    cpus_asked: bool,
-) -> Suggestion | None:
-    """Workers with which the slowest student takes a tenth less time, or None.
-
-    Args:
-        epoch_s: Seconds of an epoch of each student with the plan's workers.
-        plan: The plan.
-        nodes: As in make_plan.
-        batch_sizes: By student; no worker may be left without images.
-        cpus_asked: Whether CPUs for each worker were asked for; if not, more workers have fewer.
-    """
-    if plan.device == "mps" or 0 < plan.gpus_per_worker < 1:
-        return None
-    # seconds that one worker would need, if workers add up
-    alone_s = {student: epoch_s[student] * plan.workers[student] for student in plan.students}
-    before_s = max(epoch_s.values())
-    best_s, best = WORTH_SUGGESTING * before_s, None
-    for total in range(len(plan.students), MOST_WORKERS + 1):
-        speed = _speed(total, plan, nodes, cpus_asked=cpus_asked)
-        if speed is None:
-            break
-        workers = share_out(alone_s, total, limits=batch_sizes)
-        slowest_s = max(alone_s[student] / workers[student] for student in workers) / speed
-        if slowest_s < best_s * (1 - 1e-6):
-            best_s, best = slowest_s, workers
-    if best is None:
-        return None
-    return Suggestion(best, _flags(best, plan.workers), before_s, best_s)
-
-
-def _speed(
-    total: int, plan: Plan, nodes: Sequence[Mapping[str, float]], *, cpus_asked: bool
-) -> float | None:
-    """How quick each of so many workers would be, the plan's being 1; None if they do not fit."""
-    if cpus_asked:
-        return 1.0 if num_fitting(plan.worker_resources, nodes) >= total else None
-    others = {"GPU": plan.gpus_per_worker} if plan.gpus_per_worker else {}
-    cpus = largest_share("CPU", total, nodes, others=others)
-    if cpus is None or cpus < min(1.0, plan.cpus_per_worker):
-        return None
-    return 1.0 if plan.device == "cuda" else max(1, int(cpus)) / plan.threads
-
-
-def share_out(
-    alone_s: Mapping[str, float], total: int, *, limits: Mapping[str, int]
-) -> dict[str, int]:
-    """So many workers over the students, each next one to whoever is slowest then.
-
-    Args:
-        alone_s: Seconds that a student needs with one worker.
-        total: Workers at most, no fewer than students.
-        limits: The most workers of each.
-    """
-    workers = dict.fromkeys(alone_s, 1)
-    for _ in range(total - len(workers)):
-        slowest = max(workers, key=lambda student: alone_s[student] / workers[student])
-        if workers[slowest] >= limits[slowest]:
-            break  # no other worker makes the slowest quicker
-        workers[slowest] += 1
-    return workers
-
-
-def _flags(workers: Mapping[str, int], now: Mapping[str, int]) -> str:
-    counts = set(workers.values())
-    if len(counts) == 1:
-        return f"--workers_per_student {counts.pop()}"
-    changed = {student: n for student, n in workers.items() if n != now[student]}
-    return " ".join(f"--student.{s}.workers_per_student {n}" for s, n in changed.items())

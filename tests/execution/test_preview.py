@@ -17,17 +17,12 @@ from raymd.config import FitConfig
 from raymd.distillation.schedule import Position, Schedule, build_schedule
 from raymd.errors import RaymdError, UserError
 from raymd.execution import measure, preview
-from raymd.execution.foresight import (
-    find_cycles,
-    find_drops,
-    share_out,
-    suggest_workers,
-    time_left,
-)
 from raymd.execution.measure import measure_steps, rows_of_step, sample_of
 from raymd.execution.opening import open_run
 from raymd.execution.plan import Plan, make_plan
 from raymd.execution.preview import show_plan
+from raymd.execution.suggestion import share_out, suggest_workers
+from raymd.execution.timetable import find_cycles, find_drops, time_left
 from raymd.runs import begin
 from raymd.settings import StudentConfig
 from raymd.storage import Storage
