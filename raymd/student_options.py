@@ -143,13 +143,20 @@ def read_students(value: object, *, ids: tuple[str, ...]) -> dict[str, StudentOp
 
 def merge_students(before: object, over: object) -> Any:
     """Single students' options, unread as yet, over those said before (a file's, a run's)."""
-    if not isinstance(before, Mapping) or not isinstance(over, Mapping):
-        return before if over is None else over  # read_students says what is wrong with it
+    if before is None or over is None:
+        return before if over is None else over
+    for options in (before, over):
+        if not isinstance(options, Mapping):
+            return options  # read_students says what is wrong with it
+    assert isinstance(before, Mapping)
+    assert isinstance(over, Mapping)
     merged = dict(before)
     for student, options in over.items():
         said = before.get(student)
-        both = isinstance(said, Mapping) and isinstance(options, Mapping)
-        merged[student] = {**said, **options} if both else options
+        if isinstance(said, Mapping) and isinstance(options, Mapping):
+            merged[student] = {**said, **options}
+        else:
+            merged[student] = options
     return merged
 
 

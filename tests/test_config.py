@@ -328,15 +328,25 @@ def test_named_recipe_goes_over_the_data_sets():
 
 def test_recipe_of_ones_own_is_read_and_checked(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("epochs: 9\ntin: 1\ntd: 2\nlr: 1e-4\nbatch_size: 8\n")
+    whole = "epochs: 9\ntin: 1\ntd: 2\nlr: 1e-4\nbatch_size: 8\n"
+    path.write_text(whole)
     settings = settings_of(recipe=str(path))
     assert (settings.epochs, settings.students[0].lr) == (9, 0.0001)
+    path.write_text(whole.replace("9", "8"))
+    assert settings_of(recipe=str(path)).epochs == 8  # read again in the same process
     for text, word in [
         ("epochs: 9", "says tin"),
         ("epoch: 9", "'epoch'"),
         ("[", "--recipe"),
         ("3", "lines like"),
         ("epochs: 9\ntin: 1\ntd: 2\nlr: -1\nbatch_size: 8\n", "lr -1"),
+        ("epochs: null\ntin: 1\ntd: 2\nlr: 1\nbatch_size: 8\n", "says epochs"),
+        ("epochs: 9\ntin: 1\ntd: 2\nlr: null\nbatch_size: 8\n", "says lr"),
+        (f"{whole}by_family: {{resnet: null}}", "resnet None: takes options"),
+        (f"{whole}by_family: 3", "by_family 3: takes options"),
+        (f"{whole}by_family: {{resnet: {{lrr: 1}}}}", "'lrr'.*did you mean lr"),
+        (f"{whole}adamw: {{lr_times: 0.1}}", "'lr_times'"),
+        (f"{whole}trained_weights: {{lr_times: 0}}", "lr_times 0.*above 0"),
     ]:
         wrong = tmp_path / f"{abs(hash(text))}.yaml"
         wrong.write_text(text)

@@ -5,6 +5,7 @@ Leaves: the recipe. Each lies in a YAML file beside this one, every number of wh
 once; ``--recipe FILE.yaml`` takes one of your own with the same keys.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -88,15 +89,20 @@ def check_recipe(name: str) -> None:
     get_recipe(name)
 
 
-@cache
 def get_recipe(name: str) -> Recipe:
     """The recipe of a name or of a ``.yaml`` file.
 
     Raises:
         UserError: No such recipe, with the nearest name, or a file that holds none.
     """
+    # a file is read each time: it may be another one by now, in a notebook
     if name.endswith((".yaml", ".yml")):
         return _read(Path(name).stem, _text_of(name), where=name)
+    return _packaged(name)
+
+
+@cache
+def _packaged(name: str) -> Recipe:
     if name not in known_recipes():
         raise unknown_name("recipe", name, known_recipes(), flag="--recipe NAME or FILE.yaml")
     text = (resources.files(__name__) / f"{name}.yaml").read_text(encoding="utf-8")
@@ -120,35 +126,45 @@ def _read(name: str, text: str, *, where: str) -> Recipe:
         raise UserError(f"{where}: a recipe has lines like 'lr: 0.1' (--recipe)")
     _check_keys(values, {"about", "by_family", *RUN_KEYS, *VARIANTS, *OPTIONS}, where)
     for key in ("epochs", "tin", "td", "lr", "batch_size"):
-        if key not in values:
+        if values.get(key) is None:
             raise UserError(f"{where}: a recipe says {key}, and this one does not (--recipe)")
-    for key in (*VARIANTS, "by_family"):
-        if not isinstance(values.get(key, {}), dict):
-            raise UserError(f"{where}: {key} {values[key]!r}: takes options (--recipe)")
-        known = {*FAMILIES} if key == "by_family" else {*OPTIONS, "lr_times"}
-        _check_keys(values.get(key, {}), known, where)
-    variants = {key: _options(values[key], where) for key in VARIANTS if key in values}
-    families = {
-        name: _options(options, where) for name, options in values.get("by_family", {}).items()
-    }
+    variants = {key: _options(values[key], where, key=key) for key in VARIANTS if key in values}
+    families = _dict(values.get("by_family", {}), where, key="by_family")
+    _check_keys(families, {*FAMILIES}, where)
+    families = {name: _options(options, where, key=name) for name, options in families.items()}
     return Recipe(
         name=name,
         about=str(values.get("about", where)),
         run={key: values[key] for key in RUN_KEYS if key in values},
-        student=_options({key: values[key] for key in OPTIONS if key in values}, where),
+        student=_options({k: values[k] for k in OPTIONS if k in values}, where, key="student"),
         by_family=families,
         **variants,
     )
 
 
-def _options(values: Any, where: str) -> dict[str, Any]:
+def _dict(values: Any, where: str, *, key: str) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: {key} {values!r}: takes options (--recipe)")
+    return values
+
+
+def _options(values: Any, where: str, *, key: str) -> dict[str, Any]:
     """Options in their types: YAML takes 1e-4 for a text."""
+    factor = {"lr_times"} if key == "trained_weights" else set[str]()
+    _check_keys(_dict(values, where, key=key), {*OPTIONS} | factor, where)
     try:
         options = {key: value for key, value in values.items() if key != "lr_times"}
-        times = {"lr_times": float(values["lr_times"])} if "lr_times" in values else {}
+        times = {"lr_times": _factor(values["lr_times"])} if "lr_times" in values else {}
         return StudentOptions(**options).said() | times
     except (TypeError, ValueError) as error:  # a UserError is a ValueError
         raise UserError(f"{where}: {error} (--recipe)") from error
+
+
+def _factor(value: Any) -> float:
+    factor = float(value)
+    if not 0 < factor < math.inf:
+        raise ValueError(f"lr_times {value!r}: takes a number, above 0")
+    return factor
 
 
 def _check_keys(values: Mapping[str, Any], known: set[str], where: str) -> None:
