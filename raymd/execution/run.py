@@ -36,6 +36,7 @@ from raymd.execution.students import StudentThread
 from raymd.execution.telling import OnEvent, Telling
 from raymd.models.initial import absolute_source
 from raymd.models.shipped import shipped_models
+from raymd.recipes import absolute_recipe
 from raymd.result import PLAN, SCRATCH, Result, checkpoints_folder
 from raymd.runs import begin
 from raymd.settings import StudentConfig
@@ -114,7 +115,8 @@ def start_run(run: Run, config: FitConfig, plan: Plan) -> None:
         # with absolute paths, for who reads it may stand somewhere else
         data_dir = config.data_dir and str(Path(config.data_dir).absolute())
         dataset = absolute_dataset(config.dataset)
-        named = replace(config, name=run.name, dataset=dataset, data_dir=data_dir)
+        recipe = config.recipe and absolute_recipe(config.recipe)
+        named = replace(config, name=run.name, dataset=dataset, data_dir=data_dir, recipe=recipe)
         begin(run.storage, config=named, settings=run.settings, fingerprint=run.data.fingerprint)
     run.storage.commit(PLAN, plan.to_dict())
 

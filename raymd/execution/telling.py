@@ -37,11 +37,18 @@ class Telling:
         config: Which viewers there are.
         console: Where people read; by default the terminal, or 120 columns of a log.
         on_event: Takes every event of the run (docs/events.md).
+
+    Raises:
+        UserError: W&B was asked for and is not installed.
     """
 
     def __init__(
         self, config: FitConfig, *, console: Console | None = None, on_event: OnEvent | None = None
     ) -> None:
+        if "wandb" in (config.log or ()):
+            from raymd.view.wandb_log import check_wandb
+
+            check_wandb()  # before anything starts
         self.console = console or new_console()
         self.kind = choose_view(config, self.console)
         self._config = config
@@ -66,7 +73,9 @@ class Telling:
             UserError: W&B was asked for and cannot begin.
         """
         history = read_history(run.storage) if run.resumed else []
-        viewers = [*self._screen(run, history), *self._logs(run, history)]
+        viewers = self._screen(run, history)
+        self._viewers = Viewers(viewers)  # to be closed, should a log refuse to begin
+        viewers = [*viewers, *self._logs(run, history)]
         if self._on_event is not None:
             viewers.append(_Callback(self._on_event))
         self._viewers = Viewers(viewers)

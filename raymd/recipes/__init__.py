@@ -23,6 +23,7 @@ LrDrop = Literal["exact", "cycle"]
 
 RUN_KEYS = ("epochs", "tin", "td", "lr_drop", "augment", "mixup_alpha")
 VARIANTS = ("without_batchnorm", "adamw", "trained_weights")
+FILE_ENDINGS = (".yaml", ".yml")
 FEW_SAMPLES = 20_000
 MNIST_PIXELS = 28
 
@@ -96,7 +97,7 @@ def get_recipe(name: str) -> Recipe:
         UserError: No such recipe, with the nearest name, or a file that holds none.
     """
     # a file is read each time: it may be another one by now, in a notebook
-    if name.endswith((".yaml", ".yml")):
+    if name.endswith(FILE_ENDINGS):
         return _read(Path(name).stem, _text_of(name), where=name)
     return _packaged(name)
 
@@ -107,6 +108,11 @@ def _packaged(name: str) -> Recipe:
         raise unknown_name("recipe", name, known_recipes(), flag="--recipe NAME or FILE.yaml")
     text = (resources.files(__name__) / f"{name}.yaml").read_text(encoding="utf-8")
     return _read(name, text, where=f"{name}.yaml")
+
+
+def absolute_recipe(name: str) -> str:
+    """The recipe's file, if it names one, as an absolute path."""
+    return str(Path(name).absolute()) if name.endswith(FILE_ENDINGS) else name
 
 
 def _text_of(path: str) -> str:

@@ -15,6 +15,7 @@ from raymd.execution.opening import open_run
 from raymd.execution.plan import make_plan
 from raymd.execution.run import start_run
 from raymd.fit import main
+from raymd.runs import saved_settings
 from raymd.storage import Storage
 from tests.execution.commands import Command, command, start
 from tests.execution.conftest import descendants, fit_without_ray, title, titled, wait_until
@@ -105,6 +106,23 @@ def test_killed_driver_and_resume_change_no_bit(
     assert " 1/14" not in resumed.out
     assert " 2/14" in resumed.out
     assert resumed.err == ""
+
+
+def test_run_with_a_recipe_of_its_own_is_gone_on_with_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "mine.yaml").write_text("epochs: 9\ntin: 1\ntd: 2\nlr: 0.1\nbatch_size: 8\n")
+    monkeypatch.chdir(tmp_path)
+    config = FitConfig(students="resnet8", recipe="mine.yaml", subset=100)
+    run = open_run(config, lambda line: None)
+    start_run(run, config, make_plan({"resnet8": 1}, nodes=[{"CPU": 2}]))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = FitConfig.from_mapping(
+        saved_settings({"resume": "true", "storage": str(tmp_path / "runs")})
+    )
+    resumed = open_run(again, lambda line: None)
+    assert (resumed.resumed, resumed.settings) == (True, run.settings)
 
 
 # -- what is refused, before Ray starts -------------------------------------------------------
