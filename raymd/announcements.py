@@ -69,8 +69,8 @@ def _weights_lines(config: FitConfig, settings: Settings, recipe: Recipe) -> Ite
             )
         if trained and not lr_said and recipe.name != FINETUNE:
             yield (
-                f"{student.id} begins with trained weights: lr {student.lr:g}, a tenth of the"
-                f" recipe's (--lr; --recipe {FINETUNE} has a short budget for it)"
+                f"{student.id} begins with trained weights: lr {student.lr:g}, lower than"
+                f" random weights take (--lr; --recipe {FINETUNE} has a short budget for it)"
             )
     if recipe.name == FINETUNE and not any(s.pretrained or s.init_from for s in settings.students):
         yield (

@@ -10,16 +10,17 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
 
-from raymd.data.names import AUGMENTATIONS, check_augment, check_dataset
+from raymd.data.names import AUGMENTATIONS, absolute_dataset, check_augment, check_dataset
 from raymd.distillation.methods import METHODS, get_method
 from raymd.errors import UserError, unknown_name
 from raymd.fields import about, about_of, choices_of
-from raymd.models.names import check_name
-from raymd.recipes import LrDrop, check_recipe
+from raymd.models.names import absolute_source, check_name
+from raymd.recipes import LrDrop, absolute_recipe, check_recipe
 from raymd.student_options import OPTIONS, StudentOptions, read_students, student_ids
 
 Resume = Literal["false", "true", "auto"]
@@ -189,6 +190,24 @@ class FitConfig(StudentOptions):
         if own.get("pretrained"):
             run.pop("init_from", None)
         return {**run, **own}
+
+    def with_absolute_paths(self) -> Self:
+        """The same for who stands in another folder, as whoever reads a run's config.yaml may."""
+
+        def moved(source: str | None) -> str | None:
+            return source and absolute_source(source)
+
+        return dataclasses.replace(
+            self,
+            dataset=absolute_dataset(self.dataset),
+            data_dir=self.data_dir and str(Path(self.data_dir).expanduser().absolute()),
+            recipe=self.recipe and absolute_recipe(self.recipe),
+            init_from=moved(self.init_from),
+            student={
+                student: dataclasses.replace(options, init_from=moved(options.init_from))
+                for student, options in self.student.items()
+            },
+        )
 
     def validate(self) -> None:
         """Check the names, and what limits alone cannot say; needs no data.

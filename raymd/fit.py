@@ -188,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"raymd: {kind}{' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("raymd: interrupted; --resume goes on with the run", file=sys.stderr)
+        print("raymd: interrupted; --resume goes on with a run that had begun", file=sys.stderr)
         return INTERRUPTED
 
 

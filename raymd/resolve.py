@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from raymd.announcements import announcements
 from raymd.config import FitConfig
+from raymd.models.names import absolute_source
 from raymd.recipes import Recipe, default_val_fraction, get_recipe, recipe_for
 from raymd.settings import DEFAULT_MIXUP_ALPHA, Settings, StudentConfig
 from raymd.student_options import student_ids
@@ -71,9 +72,13 @@ def _students(config: FitConfig, recipe: Recipe) -> tuple[StudentConfig, ...]:
 def _student(config: FitConfig, recipe: Recipe, student_id: str, arch: str) -> StudentConfig:
     """One student's options: its own over the run's over the recipe's over the defaults."""
     said = config.options_of(student_id)
+    if said.get("init_from") is not None:
+        said["init_from"] = absolute_source(said["init_from"])
     options = recipe.options(
         arch,
         optimizer=said.get("optimizer"),
         trained_weights=bool(said.get("pretrained") or said.get("init_from")),
     )
+    if said.get("init_from") is not None:
+        options.pop("pretrained", None)  # a recipe may say so, and a student begins with one only
     return StudentConfig(id=student_id, arch=arch, **{**options, **said})

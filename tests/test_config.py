@@ -314,7 +314,7 @@ def test_adamw_and_trained_weights_bring_their_own_rates():
     assert (plain.lr, adamw.lr, adamw.weight_decay) == (0.1, 0.001, 0.05)
     said = {"students": "resnet8", "dataset": "cifar10", "init_from": "runs/x"}
     assert settings_of(**said).students[0].lr == pytest.approx(0.01)
-    assert any("a tenth" in line for line in lines_of(**said))
+    assert any("lower than random weights" in line for line in lines_of(**said))
     assert any("may throw them away" in line for line in lines_of(**said, lr=0.1))
     assert not any("trained weights" in line for line in lines_of(**said, lr=0.01))
 
@@ -425,3 +425,19 @@ def test_public_face_gives_the_config():
     assert set(raymd.__all__) <= set(dir(raymd))
     with pytest.raises(AttributeError, match="'fitt'"):
         _ = raymd.fitt
+
+
+def test_absolute_paths_are_those_of_the_folder_stood_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("{epochs: 9, tin: 1, td: 2, lr: 0.1, batch_size: 8}")
+    said = config(
+        dataset="folder:photos", data_dir="data", recipe="mine.yaml", init_from="runs/a::b",
+        student={"resnet8": {"init_from": "s3://bucket/run"}},
+    )  # fmt: skip
+    moved = said.with_absolute_paths()
+    assert moved.dataset == f"folder:{tmp_path}/photos"
+    assert (moved.data_dir, moved.recipe) == (f"{tmp_path}/data", f"{tmp_path}/mine.yaml")
+    assert moved.init_from == f"{tmp_path}/runs/a::b"
+    assert moved.student["resnet8"].init_from == "s3://bucket/run"
+    assert moved.with_absolute_paths() == moved
+    assert config().with_absolute_paths() == config()

@@ -28,6 +28,7 @@ class Monitor:
         self._lives: Counter[str] = Counter()
         self._groups: dict[str, PlacementGroup] = {}
         self._reasons: dict[str, str] = {}
+        self._earlier_reasons: dict[str, str | None] = {}
         self._given_up: dict[str, tuple[str, int]] = {}
 
     async def push(self, event: Event) -> None:
@@ -67,6 +68,7 @@ class Monitor:
         if group is not None:
             self._groups[student] = group
         self._lives[student] += 1
+        self._earlier_reasons[student] = self._reasons.pop(student, None)
         return self._starts[key]
 
     async def lives(self, student: str) -> int:
@@ -74,12 +76,16 @@ class Monitor:
         return self._lives[student]
 
     async def failed(self, student: str, reason: str) -> None:
-        """Keep the reason of a student's last failure, for the driver's report."""
-        self._reasons[student] = reason
+        """Keep why a student failed, for the driver's report.
+
+        The first reason of an attempt stays: when one worker fails, the others lose their
+        connection to it and say so.
+        """
+        self._reasons.setdefault(student, reason)
 
     async def reason(self, student: str) -> str | None:
-        """Why a student failed last."""
-        return self._reasons.get(student)
+        """Why a student failed in this attempt or the one before; None if nobody could say."""
+        return self._reasons.get(student) or self._earlier_reasons.get(student)
 
     async def give_up(self, student: str, reason: str, exit_code: int) -> None:
         """One worker of several knows that no retry can help its student."""

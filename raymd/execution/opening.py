@@ -17,10 +17,11 @@ from raymd.data.splits import Prepared, prepare
 from raymd.models.initial import check_source, load_initial
 from raymd.models.registry import build_model, check_model
 from raymd.resolve import resolve
-from raymd.result import RESULT, Result
+from raymd.result import RESULT, Result, student_folder
 from raymd.runs import check_same_science, choose_run
 from raymd.settings import Settings
 from raymd.storage import Storage
+from raymd.training.checkpoint import committed_positions
 
 Announce = Callable[[str], None]
 
@@ -77,7 +78,7 @@ def open_run(config: FitConfig, announce: Announce) -> Run:
         augment=settings.augment,
         mixup_alpha=settings.mixup_alpha,
     )
-    check_networks(settings, data, initialise=not exists)
+    check_networks(settings, data, begun=storage if exists else None)
     _announce_data(dataset, data, announce)
     for line in announcements:
         announce(line)
@@ -99,12 +100,12 @@ def load(config: FitConfig) -> Dataset:
     )
 
 
-def check_networks(settings: Settings, data: Prepared, *, initialise: bool) -> None:
+def check_networks(settings: Settings, data: Prepared, *, begun: Storage | None) -> None:
     """Refuse networks that cannot be built for this data, or weights that do not fit them.
 
     Args:
         settings, data: The run's.
-        initialise: Whether students will begin with ``init_from``'s weights, not a checkpoint's.
+        begun: The folder of a run that is there: its students may have checkpoints to begin with.
 
     Raises:
         UserError: naming network and flag.
@@ -116,7 +117,10 @@ def check_networks(settings: Settings, data: Prepared, *, initialise: bool) -> N
             "image_size": data.image_size,
         }
         check_model(student.arch, **sizes, pretrained=student.pretrained)
-        if student.init_from is not None and initialise:
+        has_checkpoint = begun is not None and committed_positions(
+            begun, student_folder(student.id)
+        )
+        if student.init_from is not None and not has_checkpoint:
             check_source(student.init_from, archs=[student.arch])
             load_initial(
                 build_model(student.arch, **sizes), source=student.init_from, arch=student.arch

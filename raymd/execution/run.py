@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -19,7 +18,6 @@ import torch
 from rich.console import Console
 
 from raymd.config import FitConfig, parse_checkpoint_every
-from raymd.data.names import absolute_dataset
 from raymd.distillation.soft_labels import BlockLayout
 from raymd.errors import RaymdError
 from raymd.execution.aggregator import start_aggregator
@@ -34,12 +32,9 @@ from raymd.execution.shipping import pack
 from raymd.execution.student import SegmentOrder
 from raymd.execution.students import StudentThread
 from raymd.execution.telling import OnEvent, Telling
-from raymd.models.initial import absolute_source
 from raymd.models.shipped import shipped_models
-from raymd.recipes import absolute_recipe
 from raymd.result import PLAN, SCRATCH, Result, checkpoints_folder
 from raymd.runs import begin
-from raymd.settings import StudentConfig
 
 SLOW_BF16 = (
     "warning: this CPU computes bf16 by emulation, many times slower than fp32 (--precision fp32)"
@@ -84,7 +79,7 @@ def fit(
         _tidy(run)
     else:
         result = _train(config, run, telling)
-    telling.finish(result)
+    telling.finish(run, result)
     return result
 
 
@@ -92,12 +87,12 @@ def _train(config: FitConfig, run: Run, telling: Telling) -> Result:
     started = time.perf_counter()
     with connected(address=config.address, verbose=config.verbose) as where:
         plan = plan_of(config, run, alive_nodes())
-        start_run(run, config, plan)
         telling.announce(f"cluster: {where}; {_describe(plan)}")
         if _slow_bf16(run, plan):
             telling.announce(SLOW_BF16)
         try:
-            telling.begin(run)
+            telling.begin(run)  # first, for it may refuse
+            start_run(run, config, plan)
             _run_students(config, run, plan, telling)
             result = collect(
                 run.storage, run.settings, run.data, seconds=time.perf_counter() - started
@@ -112,11 +107,7 @@ def _train(config: FitConfig, run: Run, telling: Telling) -> Result:
 def start_run(run: Run, config: FitConfig, plan: Plan) -> None:
     """Commit what the run is, now that nothing speaks against it, and how it is placed."""
     if not run.resumed:
-        # with absolute paths, for who reads it may stand somewhere else
-        data_dir = config.data_dir and str(Path(config.data_dir).absolute())
-        dataset = absolute_dataset(config.dataset)
-        recipe = config.recipe and absolute_recipe(config.recipe)
-        named = replace(config, name=run.name, dataset=dataset, data_dir=data_dir, recipe=recipe)
+        named = replace(config.with_absolute_paths(), name=run.name)
         begin(run.storage, config=named, settings=run.settings, fingerprint=run.data.fingerprint)
     run.storage.commit(PLAN, plan.to_dict())
 
@@ -208,7 +199,7 @@ def _orders(
     data = ray.put(pack(run.data))
     return [
         SegmentOrder(
-            student=_with_absolute_source(student),
+            student=student,
             settings=settings,
             run=run.name,
             storage=run.storage,
@@ -224,13 +215,6 @@ def _orders(
         )
         for student in settings.students
     ]
-
-
-def _with_absolute_source(student: StudentConfig) -> StudentConfig:
-    """Workers have another current folder than the driver."""
-    if student.init_from is None:
-        return student
-    return replace(student, init_from=absolute_source(student.init_from))
 
 
 def _tidy(run: Run) -> None:

@@ -12,14 +12,13 @@ from typing import Any
 
 import ray
 import torch
-import torch.distributed as dist
 from ray.exceptions import RayActorError
 from ray.train.torch import get_device
 from ray.util import get_current_placement_group
 
 from raymd.config import CheckpointEvery
 from raymd.distillation.schedule import Position
-from raymd.errors import RaymdError
+from raymd.errors import NonFiniteLossError, RaymdError
 from raymd.execution.exchange import RayExchange
 from raymd.execution.monitor import FAILURES_AT_ONE_POSITION
 from raymd.execution.shipping import unpack
@@ -101,6 +100,24 @@ def train_loop(config: dict[str, SegmentOrder]) -> SegmentRecord:
     adopt_models(order.models)
     ranks = Ranks.join()
     position = ranks.from_first(newest_position(order))
+    try:
+        return _segment(order, ranks, position)
+    except Exception:
+        if _driver_is_gone(order):
+            # Nobody is left to work for, and Ray Train would start the worker again for ever.
+            return SegmentRecord("stopped", position)
+        raise
+
+
+def _driver_is_gone(order: SegmentOrder) -> bool:
+    try:
+        ray.get(order.monitor.lives.remote(order.student.id))
+    except RayActorError:
+        return True
+    return False
+
+
+def _segment(order: SegmentOrder, ranks: Ranks, position: Position) -> SegmentRecord:
     refusal = ranks.from_first(_begin(order, position) if ranks.is_first else None)
     if refusal is not None:
         return refusal
@@ -108,46 +125,56 @@ def train_loop(config: dict[str, SegmentOrder]) -> SegmentRecord:
     threading.Thread(target=_watch, args=(order.monitor, stopping), daemon=True).start()
     try:
         return _run(order, ranks, stopping)
+    except NonFiniteLossError as error:  # raised by all workers of the student at the same step
+        return SegmentRecord("failed", position, str(error), error.exit_code)
     except RaymdError as error:
-        return _give_up(order, ranks, position, str(error), error.exit_code)
+        return _give_up(order, ranks, position, error, str(error))
     except NOT_WORTH_A_RETRY as error:
-        text = f"{order.student.id}: {_report(order, error)}"
-        return _give_up(order, ranks, position, text, 1)
+        text = f"{order.student.id}: {_report(order, ranks, error)}"
+        return _give_up(order, ranks, position, error, text)
     except Exception as error:
-        given_up = ray.get(order.monitor.given_up.remote(order.student.id))
-        if given_up is not None:  # another worker left, and that is what ended this one
-            return SegmentRecord("failed", position, *given_up)
         # Ray Train starts the workers again, from what is committed.
-        ray.get(order.monitor.failed.remote(order.student.id, _report(order, error)))
+        reason = _report(order, ranks, error)
+        ray.get(order.monitor.failed.remote(order.student.id, reason))
         raise
 
 
 def _begin(order: SegmentOrder, position: Position) -> SegmentRecord | None:
-    """Tell the driver of this beginning; a record if it is one too many at its position."""
+    """Tell the driver of this beginning; a record if there is nothing to begin."""
+    student = order.student.id
+    given_up = ray.get(order.monitor.given_up.remote(student))
+    if given_up is not None:
+        return SegmentRecord("failed", position, *given_up)
     group = get_current_placement_group()
-    starts = ray.get(order.monitor.started.remote(order.student.id, tuple(position), group))
+    starts = ray.get(order.monitor.started.remote(student, tuple(position), group))
     if starts > FAILURES_AT_ONE_POSITION:
         return SegmentRecord("failed", position, _gave_up(order, position), 1)
-    lives = ray.get(order.monitor.lives.remote(order.student.id))
+    lives = ray.get(order.monitor.lives.remote(student))
     if lives > 1:
         _say_restarted(order, position, lives - 1)
     return None
 
 
 def _give_up(
-    order: SegmentOrder, ranks: Ranks, position: Position, reason: str, exit_code: int
+    order: SegmentOrder, ranks: Ranks, position: Position, error: Exception, reason: str
 ) -> SegmentRecord:
-    """End without a retry. Other workers of the student may be waiting in a collective: they are
-    told why first, and then cut off from it."""
+    """End without a retry, telling why.
+
+    Other workers of the student may be waiting for this one in a collective, which only the end of
+    its process frees them from. So it raises, Ray Train ends all of them, and what it starts
+    instead finds the reason (_begin).
+    """
+    exit_code = error.exit_code if isinstance(error, RaymdError) else 1
     if ranks.world_size > 1:
         ray.get(order.monitor.give_up.remote(order.student.id, reason, exit_code))
-        dist.destroy_process_group()
+        raise error
     return SegmentRecord("failed", position, reason, exit_code)
 
 
-def _report(order: SegmentOrder, error: Exception) -> str:
+def _report(order: SegmentOrder, ranks: Ranks, error: Exception) -> str:
     """Write the traceback into the run directory; gives back one line that names it."""
-    name = f"{student_folder(order.student.id)}/failure.txt"
+    worker = "" if ranks.is_first else f"-worker-{ranks.rank}"
+    name = f"{student_folder(order.student.id)}/failure{worker}.txt"
     order.storage.write(name, traceback.format_exc().encode())
     return f"{type(error).__name__}: {error} (traceback: {order.storage.uri}/{name})"
 

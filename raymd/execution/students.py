@@ -11,6 +11,7 @@ from collections import Counter
 from typing import Any, cast
 
 import ray
+from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.util import remove_placement_group
@@ -64,7 +65,7 @@ class StudentThread(threading.Thread):
             ),
             run_config=RunConfig(
                 name=f"{student}-{uuid.uuid4().hex[:8]}",
-                storage_path=f"{self.order.storage.uri}/{SCRATCH}",
+                storage_path=self.order.storage.sub(SCRATCH).uri,
                 failure_config=FailureConfig(max_failures=UNLIMITED),
             ),
         )
@@ -74,6 +75,9 @@ class StudentThread(threading.Thread):
 
     def _release(self) -> None:
         """Remove the placement group that a dead controller leaves behind."""
-        group = ray.get(self.order.monitor.group.remote(self.order.student.id))
+        try:
+            group = ray.get(self.order.monitor.group.remote(self.order.student.id))
+        except RayActorError:
+            return  # the driver has ended the attempt, and its groups with it
         if group is not None:
             remove_placement_group(group)

@@ -4,6 +4,7 @@ Announcements come before anything is known of the run and events after; both go
 Which viewers there are is decided by the configuration; what they show is raymd/view's.
 """
 
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -75,10 +76,7 @@ class Telling:
         history = read_history(run.storage) if run.resumed else []
         viewers = self._screen(run, history)
         self._viewers = Viewers(viewers)  # to be closed, should a log refuse to begin
-        viewers = [*viewers, *self._logs(run, history)]
-        if self._on_event is not None:
-            viewers.append(_Callback(self._on_event))
-        self._viewers = Viewers(viewers)
+        self._viewers = Viewers([*viewers, *self._logs(run, history), *self._callback()])
         self._viewers.show(_run_started(run, self._announced))
 
     def show(self, event: Mapping[str, Any]) -> None:
@@ -86,17 +84,20 @@ class Telling:
         assert self._viewers is not None
         self._viewers.show(event)
 
-    def finish(self, result: Result) -> None:
-        """The run has come to its result."""
-        if self._viewers is not None:
-            self.show(
-                events.run_finished(
-                    run=result.run,
-                    seconds=result.seconds,
-                    best_student=result.best_student,
-                    result=result.to_dict(),
-                )
+    def finish(self, run: Run, result: Result) -> None:
+        """The run has come to its result, now or long ago."""
+        if self._viewers is None:  # nothing was trained: programs alone are told
+            screen: list[Viewer] = [JsonLines(sys.stdout)] if self.kind == "json" else []
+            self._viewers = Viewers([*screen, *self._callback()])
+            self.show(_run_started(run, self._announced))
+        self.show(
+            events.run_finished(
+                run=result.run,
+                seconds=result.seconds,
+                best_student=result.best_student,
+                result=result.to_dict(),
             )
+        )
         self.close()
         if self.kind in ("lines", "live"):
             show_result(self.console, result)
@@ -108,9 +109,20 @@ class Telling:
             viewers.close()
         upload, self._upload = self._upload, None
         if upload is not None:
-            storage, folder = upload
+            self._send(*upload)
+
+    def _send(self, storage: Storage, folder: Path) -> None:
+        """TensorBoard's files to an object store; a run does not fail for them."""
+        try:
             for file in sorted(path for path in folder.rglob("*") if path.is_file()):
                 storage.write(f"{TENSORBOARD}/{file.relative_to(folder)}", file.read_bytes())
+        except OSError as error:
+            self.console.print(f"TensorBoard's files stay in {folder}: {error}", soft_wrap=True)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _callback(self) -> list[Viewer]:
+        return [] if self._on_event is None else [_Callback(self._on_event)]
 
     def _screen(self, run: Run, history: list[dict[str, Any]]) -> list[Viewer]:
         settings = run.settings

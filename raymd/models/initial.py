@@ -11,7 +11,6 @@ that fits it by name and shape, and one line for each thing worth knowing. A sou
 import io
 import pickle
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,12 +30,6 @@ STATE_KEYS = ("state_dict", "model", "model_state_dict")
 # what DistributedDataParallel, torch.compile and raymd's Upscaled put before every name
 WRAPPERS = ("module.", "_orig_mod.", "net.")
 MIN_FITTING = 0.5  # part of the network's parameters
-
-
-def absolute_source(source: str) -> str:
-    """The source as another process finds it, whose current folder is another; URIs stay."""
-    path, mark, student = source.partition("::")
-    return source if "://" in path else f"{Path(path).expanduser().absolute()}{mark}{student}"
 
 
 def check_source(source: str, *, archs: Iterable[str] = ()) -> None:

@@ -9,6 +9,7 @@ against torchvision and against the small-image networks.
 import re
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 from raymd.errors import UserError, unknown_name
 
@@ -195,3 +196,9 @@ def facts(name: str) -> NameFacts:
     if name not in _FACTS:
         raise unknown_model(name)
     return _FACTS[name]
+
+
+def absolute_source(source: str) -> str:
+    """The source as another process finds it, whose current folder is another; URIs stay."""
+    path, mark, student = source.partition("::")
+    return source if "://" in path else f"{Path(path).expanduser().absolute()}{mark}{student}"

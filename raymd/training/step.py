@@ -107,6 +107,7 @@ def train_epoch(
     state.model.train()
     pending: list[Tensor] = []
     check_every = STEPS_BETWEEN_CHECKS.get(task.device.type, DEFAULT_STEPS_BETWEEN_CHECKS)
+    check_every = min(check_every, task.checkpoint_every.steps or check_every)
     started = time.perf_counter()
     for batch in loader.batches(epoch.index, start_step=state.position.step):
         set_lr(task, state, epoch, steps=loader.steps)

@@ -62,6 +62,7 @@ def start(begun: list[Command], tmp_path: Path, *flags: str) -> Command:
     with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
         process = subprocess.Popen(
             [sys.executable, "-m", "raymd.fit", "--storage", str(tmp_path / "runs"), *flags],
+            cwd=tmp_path,
             stdout=out,
             stderr=err,
             env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "120"},

@@ -77,7 +77,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     census = ProcessCensus()
     census.start()
     result = fit(config, console=Console(file=text, width=120))
-    left = census.still_running(timeout_s=60)
+    left = census.still_running(timeout_s=180)  # Ray's agents poll, slowly on a loaded machine
     storage = Storage.at(config.storage).sub("small")
     return Fitted(config, result, storage, text.getvalue(), left)
 
@@ -189,7 +189,13 @@ def test_lines_tell_of_every_epoch(fitted: Fitted) -> None:
 def test_resuming_a_finished_run_shows_its_result_at_once(fitted: Fitted) -> None:
     text = io.StringIO()
 
-    again = fit(replace(fitted.config, resume="true"), console=Console(file=text, width=120))
+    told: list[str] = []
+    again = fit(
+        replace(fitted.config, resume="true"),
+        console=Console(file=text, width=120),
+        on_event=lambda event: told.append(event["event"]),
+    )
+    assert told == ["run_started", "run_finished"]
     assert again == fitted.result
     assert "finished already" in text.getvalue()
     assert not ray.is_initialized()

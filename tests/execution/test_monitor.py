@@ -101,6 +101,7 @@ def test_last_failure_is_kept_by_student() -> None:
         monitor = Monitor()
         assert await monitor.reason("a") is None
         await monitor.failed("a", "disk full")
+        await monitor.started("a", (0, 0), None)
         await monitor.failed("a", "out of memory")
         assert await monitor.reason("a") == "out of memory"
         assert await monitor.reason("b") is None
@@ -116,5 +117,31 @@ def test_group_last_seen_is_kept_where_a_restart_has_none() -> None:
         await monitor.started("a", (0, 0), group)
         await monitor.started("a", (0, 0), None)
         assert await monitor.group("a") is group
+
+    run(script())
+
+
+def test_first_reason_of_an_attempt_stays_and_an_old_one_is_forgotten() -> None:
+    async def script() -> None:
+        monitor = Monitor()
+        await monitor.started("a", (0, 0), None)
+        await monitor.failed("a", "disk full")
+        await monitor.failed("a", "connection closed by peer")
+        assert await monitor.reason("a") == "disk full"
+        await monitor.started("a", (0, 0), None)
+        assert await monitor.reason("a") == "disk full"  # of the attempt before, as is told
+        await monitor.started("a", (1, 0), None)
+        assert await monitor.reason("a") is None  # its worker was killed, and could say nothing
+
+    run(script())
+
+
+def test_student_given_up_keeps_its_first_reason() -> None:
+    async def script() -> None:
+        monitor = Monitor()
+        assert await monitor.given_up("a") is None
+        await monitor.give_up("a", "out of range", 2)
+        await monitor.give_up("a", "too late", 1)
+        assert await monitor.given_up("a") == ("out of range", 2)
 
     run(script())

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from raymd.errors import StorageError, UserError
 from raymd.models import build_model
-from raymd.models.initial import absolute_source, check_source, load_initial
+from raymd.models.initial import check_source, load_initial
+from raymd.models.names import absolute_source
 from raymd.result import model_record, weights_file
 from raymd.storage import Storage
 
