@@ -11,8 +11,10 @@ from raymd.distillation.methods import get_method
 from raymd.recipes import FEW_SAMPLES, Recipe
 from raymd.settings import Settings, StudentConfig
 from raymd.student_options import OPTIONS
+from raymd.view.text import count_of
 
 FINETUNE = "finetune"
+FEW_STEPS, LEAST_BATCH = 20, 8
 
 
 def announcements(
@@ -29,6 +31,7 @@ def announcements(
         *_recipe_lines(config, settings, recipe),
         *_schedule_lines(settings),
         *_weights_lines(config, settings, recipe),
+        *_few_steps_lines(config, settings, num_samples),
     ]
     if config.val_fraction is None:
         side = "below" if num_samples < FEW_SAMPLES else "from"
@@ -77,6 +80,22 @@ def _weights_lines(config: FitConfig, settings: Settings, recipe: Recipe) -> Ite
             f"warning: recipe {FINETUNE!r} is for trained weights, and no student begins with any"
             " (--pretrained, --init_from)"
         )
+
+
+def _few_steps_lines(config: FitConfig, settings: Settings, num_samples: int) -> Iterator[str]:
+    """A recipe's batch size is meant for its data: on a few hundred images it makes few steps."""
+    for student in settings.students:
+        steps = -(-num_samples // student.batch_size)
+        if steps >= FEW_STEPS or "batch_size" in config.options_of(student.id):
+            continue
+        batch_size = max(LEAST_BATCH, num_samples // FEW_STEPS)
+        lr = student.lr * batch_size / student.batch_size
+        yield (
+            f"warning: {student.id} has {count_of(steps, 'step')} an epoch of {num_samples:,}"
+            f" images; smaller batches and a lower rate fit better, such as"
+            f" --batch_size {batch_size} --lr {lr:.1g}"
+        )
+        return  # one line for all students
 
 
 def _by_student(students: Iterable[StudentConfig], name: str) -> str:

@@ -10,7 +10,6 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
@@ -20,8 +19,10 @@ from raymd.distillation.methods import METHODS, get_method
 from raymd.errors import UserError, unknown_name
 from raymd.fields import about, about_of, choices_of
 from raymd.models.names import absolute_source, check_name
+from raymd.paths import absolute_path
 from raymd.recipes import LrDrop, absolute_recipe, check_recipe
 from raymd.student_options import OPTIONS, StudentOptions, read_students, student_ids
+from raymd.yaml_text import load_yaml
 
 Resume = Literal["false", "true", "auto"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -58,7 +59,8 @@ class FitConfig(StudentOptions):
     dataset: str = field(
         default="digits",
         metadata=about(
-            "digits, mnist, cifar10, cifar100, or your own: folder:DIR, parquet:DIR, arrow:DIR"
+            "digits, mnist, fashion_mnist, cifar10, cifar100, or your own: folder:DIR,"
+            " parquet:DIR, arrow:DIR"
         ),
     )
     data_dir: str | None = field(
@@ -200,7 +202,8 @@ class FitConfig(StudentOptions):
         return dataclasses.replace(
             self,
             dataset=absolute_dataset(self.dataset),
-            data_dir=self.data_dir and str(Path(self.data_dir).expanduser().absolute()),
+            data_dir=self.data_dir and absolute_path(self.data_dir),
+            storage=self.storage if "://" in self.storage else absolute_path(self.storage),
             recipe=self.recipe and absolute_recipe(self.recipe),
             init_from=moved(self.init_from),
             student={
@@ -280,7 +283,7 @@ def parse_yaml(text: str) -> dict[str, object]:
         UserError: Not YAML, or not a mapping of names to values.
     """
     try:
-        settings = yaml.safe_load(text)
+        settings = load_yaml(text)
     except yaml.YAMLError as error:
         raise UserError(f"not valid YAML: {' '.join(str(error).split())} (--config)") from error
     if settings is None:

@@ -171,7 +171,7 @@ def load_student(
         raise UserError(f"{storage.uri} holds no finished student; is it a run's folder?")
     chosen = _result(storage)["best_student"] if student == "best" else student
     if chosen not in finished:
-        raise unknown_name("student", chosen, finished, flag="student=")
+        raise unknown_name("student", chosen, finished, flag="--student, student=")
     record = storage.record(model_record(chosen))
     assert record is not None
     data = storage.read_committed(weights_file(chosen, weights), record=record)
@@ -200,7 +200,7 @@ def _result(storage: Storage) -> dict[str, Any]:
     if result is None:
         raise UserError(
             f"{storage.uri} is no finished run, so no student is the best yet and none has a weight"
-            " in the ensemble; name one (student=)"
+            " in the ensemble; name one (--student, student=)"
         )
     return result
 

@@ -34,6 +34,27 @@ class NonFiniteLossError(RaymdError):
     """Training diverged: the loss is no longer a number."""
 
 
+# What people call settings elsewhere.
+ALIASES = {
+    "learning_rate": "lr", "temperature": "t", "num_epochs": "epochs", "batch": "batch_size",
+    "bs": "batch_size", "wd": "weight_decay", "model": "students", "models": "students",
+    "networks": "students", "data": "dataset", "output": "storage", "output_dir": "storage",
+    "out": "storage", "gpus": "gpus_per_worker", "cpus": "cpus_per_worker",
+    "workers": "workers_per_student", "num_workers": "workers_per_student",
+    "scheduler": "lr_schedule", "optim": "optimizer", "warmup": "warmup_epochs",
+    "amp": "precision", "img_size": "image_size", "resolution": "image_size",
+}  # fmt: skip
+
+
+def nearest(name: str, known: Iterable[str], *, most: int = 3, cutoff: float = 0.5) -> list[str]:
+    """The known names that a name is most like, by spelling or by what others call a thing."""
+    known = list(known)
+    meant = {alias: own for alias, own in ALIASES.items() if own in known}
+    plain = name.lower().replace("-", "_")
+    near = difflib.get_close_matches(plain, [*known, *meant], n=most, cutoff=cutoff)
+    return list(dict.fromkeys(meant.get(word, word) for word in near))
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], *, flag: str) -> UserError:
     """The error for a name that is not in a registry, with the nearest known names.
 
@@ -44,7 +65,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, flag: str) -> Us
         flag: The setting that mends it, as in "--students".
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    near = nearest(name, known)
     known_ones = f"known: {', '.join(known)}"
     hint = f"did you mean {' or '.join(near)}?" if near else known_ones
     if near and len(known) <= FEW_NAMES:  # of a few the nearest in spelling may be the wrong one

@@ -11,7 +11,6 @@ line, before torch or Ray are imported.
 
 import argparse
 import dataclasses
-import difflib
 import re
 import sys
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from raymd.config import EXAMPLE, FitConfig, commented_yaml, ordered_fields, parse_yaml
-from raymd.errors import RaymdError, UserError
+from raymd.errors import RaymdError, UserError, nearest
 from raymd.fields import about_of, flag, kind_of, metavar
 from raymd.student_options import OPTIONS, merge_students
 
@@ -142,7 +141,7 @@ def _refuse_unknown_flags(argv: Sequence[str]) -> None:
                 " them (--student.resnet50.lr 0.05)?"
             )
         if word.startswith("--") and name not in known:
-            near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
+            near = nearest(name, known, cutoff=0.6)
             hint = f"did you mean {' or '.join(f'--{n}' for n in near)}?" if near else "see --help"
             raise UserError(f"unknown flag --{name}: {hint}")
 

@@ -59,6 +59,7 @@ REPORT = "report.html"
 TENSORBOARD = "tensorboard"
 WANDB = "wandb"
 HISTORY = "history"
+ENDED = "ended"  # an empty file: the last attempt was stopped or failed, and is over
 SCRATCH = ".ray_train"  # Ray Train's own, of no use after the attempt
 
 

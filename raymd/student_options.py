@@ -6,13 +6,12 @@ is a field here and one of settings.StudentConfig; both ways of saying it follow
 """
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from raymd.errors import UserError, unknown_name
+from raymd.errors import UserError, nearest, unknown_name
 from raymd.fields import about, about_of, read
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -172,7 +171,7 @@ def _read_one(student: str, options: object, ids: tuple[str, ...]) -> StudentOpt
         )
     for name in options:
         if name not in OPTIONS:
-            near = difflib.get_close_matches(str(name), OPTIONS, n=1, cutoff=0.5)
+            near = nearest(str(name), OPTIONS, most=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(OPTIONS)}"
             raise UserError(
                 f"unknown option {name!r} of student {student!r} (--student.{student}.{name}):"

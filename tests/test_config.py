@@ -440,4 +440,35 @@ def test_absolute_paths_are_those_of_the_folder_stood_in(tmp_path, monkeypatch):
     assert moved.init_from == f"{tmp_path}/runs/a::b"
     assert moved.student["resnet8"].init_from == "s3://bucket/run"
     assert moved.with_absolute_paths() == moved
-    assert config().with_absolute_paths() == config()
+    assert moved.storage == f"{tmp_path}/runs"
+    assert config(data_dir="../x").with_absolute_paths().data_dir == f"{tmp_path.parent}/x"
+    assert config(storage="s3://bucket").with_absolute_paths().storage == "s3://bucket"
+
+
+@pytest.mark.parametrize("text", ["t: 3\nt: 4", "student: {resnet8: {lr: 1, lr: 2}}"])
+def test_key_that_is_there_twice_is_refused(text):
+    with pytest.raises(UserError, match=r"'(t|lr)' is there twice.*line"):
+        from_yaml(f"students: resnet8\n{text}")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("leraning_rate", "lr"),
+        ("learning-rate", "lr"),
+        ("temperature", "t"),
+        ("Models", "students"),
+    ],
+)
+def test_names_that_others_use_lead_to_ours(wrong, right):
+    with pytest.raises(UserError, match=f"did you mean {right}"):
+        FitConfig.from_mapping({"students": "resnet8", wrong: 1})
+
+
+def test_few_steps_an_epoch_are_warned_of_unless_the_batch_size_was_said():
+    few = {"dataset": "cifar10", "num_train": 131}
+    (line,) = [line for line in lines_of(**few) if "steps an epoch" in line]
+    assert line.startswith("warning: resnet8 has 2 steps an epoch of 131 images")
+    assert "--batch_size 8 --lr 0.006" in line
+    assert not any("an epoch of" in line for line in lines_of(**few, batch_size=128))
+    assert not any("an epoch of" in line for line in lines_of(dataset="cifar10"))

@@ -17,7 +17,7 @@ import pyarrow.fs as pafs
 
 from raymd.config import from_yaml, parse_checkpoint_every
 from raymd.errors import RaymdError, UserError
-from raymd.result import CONFIG, RESULT, SCRATCH, checkpoints_folder
+from raymd.result import CONFIG, ENDED, RESULT, SCRATCH, checkpoints_folder
 from raymd.runs import IDENTITY
 from raymd.storage import Storage
 
@@ -130,8 +130,9 @@ def _age_s(info: pafs.FileInfo) -> float:
 
 
 def _idle_s(storage: Storage, run: str, idle_s: float) -> float:
-    """How long after its last write a run still counts as going on; 0 for a finished one."""
-    if storage.exists(f"{run}/{RESULT}"):
+    """How long after its last write a run still counts as going on; 0 for one that
+    is finished, or was stopped or failed in the driver's presence."""
+    if storage.exists(f"{run}/{RESULT}") or storage.exists(f"{run}/{ENDED}"):
         return 0.0
     try:
         config = from_yaml(storage.read(f"{run}/{CONFIG}").to_pybytes().decode())

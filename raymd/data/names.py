@@ -7,6 +7,7 @@ adds what is registered.
 from pathlib import Path
 
 from raymd.errors import UserError, unknown_name
+from raymd.paths import absolute_path
 
 FLAG = "--dataset"
 
@@ -55,6 +56,11 @@ def check_dataset(spec: str) -> tuple[str, str]:
         UserError: the name is not registered, or its argument is missing or too much.
     """
     name, _, argument = spec.partition(":")
+    if name not in _ARGUMENTS and Path(spec).is_dir():
+        raise UserError(
+            f"data set {spec!r} is a folder: say what is in it, {FLAG} folder:{spec} for images"
+            f" (or parquet:{spec}, arrow:{spec})"
+        )
     if name not in _ARGUMENTS:
         raise unknown_name("data set", name, _ARGUMENTS, flag=FLAG)
     wanted = _ARGUMENTS[name]
@@ -92,4 +98,4 @@ def absolute_dataset(spec: str) -> str:
     """The spec with its folder, if it names one, as an absolute path."""
     name, argument = check_dataset(spec)
     is_folder = _ARGUMENTS[name] == "DIR" and "://" not in argument
-    return f"{name}:{Path(argument).expanduser().absolute()}" if is_folder else spec
+    return f"{name}:{absolute_path(argument)}" if is_folder else spec

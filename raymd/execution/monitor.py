@@ -71,6 +71,10 @@ class Monitor:
         self._earlier_reasons[student] = self._reasons.pop(student, None)
         return self._starts[key]
 
+    async def begun(self) -> set[str]:
+        """Students of which a worker has begun."""
+        return set(self._lives)
+
     async def lives(self, student: str) -> int:
         """How often a student's worker has begun, at any position."""
         return self._lives[student]

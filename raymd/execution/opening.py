@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from raymd.config import FitConfig
 from raymd.data import load_dataset
 from raymd.data.dataset import Dataset
 from raymd.data.splits import Prepared, prepare
+from raymd.errors import UserError
 from raymd.models.initial import check_source, load_initial
 from raymd.models.registry import build_model, check_model
 from raymd.resolve import resolve
@@ -62,6 +65,7 @@ def open_run(config: FitConfig, announce: Announce) -> Run:
     Raises:
         UserError: what cannot work; see the message.
     """
+    check_device(config.device)
     base = Storage.at(config.storage)
     base.check_writable()
     name, exists = choose_run(config, base)
@@ -86,6 +90,19 @@ def open_run(config: FitConfig, announce: Announce) -> Run:
         check_same_science(storage, settings=settings, fingerprint=data.fingerprint)
     announce(f"run {storage.uri}" + (" (resumed)" if exists else ""))
     return Run(name, storage, settings, data, resumed=exists)
+
+
+def check_device(device: str) -> None:
+    """Refuse Apple's GPU where this machine has none; a cluster's GPUs are counted later.
+
+    Raises:
+        UserError: with the choices.
+    """
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise UserError(
+            "device mps: this machine has no GPU of Apple's, or this torch no support for it"
+            " (--device auto, cpu or cuda)"
+        )
 
 
 def load(config: FitConfig) -> Dataset:
@@ -120,6 +137,8 @@ def check_networks(settings: Settings, data: Prepared, *, begun: Storage | None)
         has_checkpoint = begun is not None and committed_positions(
             begun, student_folder(student.id)
         )
+        if student.pretrained and not has_checkpoint:
+            build_model(student.arch, **sizes, pretrained=True)  # downloads them, or says why not
         if student.init_from is not None and not has_checkpoint:
             check_source(student.init_from, archs=[student.arch])
             load_initial(

@@ -33,8 +33,9 @@ from raymd.execution.student import SegmentOrder
 from raymd.execution.students import StudentThread
 from raymd.execution.telling import OnEvent, Telling
 from raymd.models.shipped import shipped_models
-from raymd.result import PLAN, SCRATCH, Result, checkpoints_folder
+from raymd.result import ENDED, PLAN, SCRATCH, Result, checkpoints_folder
 from raymd.runs import begin
+from raymd.view.text import count_of
 
 SLOW_BF16 = (
     "warning: this CPU computes bf16 by emulation, many times slower than fp32 (--precision fp32)"
@@ -99,6 +100,7 @@ def _train(config: FitConfig, run: Run, telling: Telling) -> Result:
             )
         except BaseException:
             telling.close()
+            run.storage.write(ENDED, b"")  # so that nobody takes it for going on
             raise
     _tidy(run)
     return result
@@ -110,6 +112,7 @@ def start_run(run: Run, config: FitConfig, plan: Plan) -> None:
         named = replace(config.with_absolute_paths(), name=run.name)
         begin(run.storage, config=named, settings=run.settings, fingerprint=run.data.fingerprint)
     run.storage.commit(PLAN, plan.to_dict())
+    run.storage.delete(ENDED)
 
 
 def _describe(plan: Plan) -> str:
@@ -119,9 +122,11 @@ def _describe(plan: Plan) -> str:
         device = ", Apple's GPU" if plan.device == "mps" else " (no GPU in sight)"
     some = {student: n for student, n in plan.workers.items() if n > 1}
     workers = "".join(f"; {student} on {n} workers" for student, n in some.items())
+    each = "each worker" if some else "each"
+    cpus = "1 CPU" if plan.cpus_per_worker == 1 else f"{plan.cpus_per_worker:g} CPUs"
     return (
-        f"{len(plan.students)} students at once, each {'worker ' if some else ''}"
-        f"{plan.cpus_per_worker:g} CPUs, {plan.threads} threads{device}{workers}"
+        f"{count_of(len(plan.students), 'student')} at once, {each} {cpus},"
+        f" {count_of(plan.threads, 'thread')}{device}{workers}"
     )
 
 

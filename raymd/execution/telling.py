@@ -15,6 +15,7 @@ from rich.console import Console
 
 from raymd.config import FitConfig
 from raymd.distillation.methods import get_method
+from raymd.errors import UserError
 from raymd.execution.opening import Run
 from raymd.result import TENSORBOARD, WANDB, Result
 from raymd.runs import read_history
@@ -40,12 +41,14 @@ class Telling:
         on_event: Takes every event of the run (docs/events.md).
 
     Raises:
-        UserError: W&B was asked for and is not installed.
+        UserError: W&B was asked for and is not installed, or ``on_event`` cannot be called.
     """
 
     def __init__(
         self, config: FitConfig, *, console: Console | None = None, on_event: OnEvent | None = None
     ) -> None:
+        if on_event is not None and not callable(on_event):
+            raise UserError(f"on_event {on_event!r}: takes a function of one event, or None")
         if "wandb" in (config.log or ()):
             from raymd.view.wandb_log import check_wandb
 
@@ -75,8 +78,8 @@ class Telling:
         """
         history = read_history(run.storage) if run.resumed else []
         viewers = self._screen(run, history)
-        self._viewers = Viewers(viewers)  # to be closed, should a log refuse to begin
-        self._viewers = Viewers([*viewers, *self._logs(run, history), *self._callback()])
+        self._viewers = self._fan_out(viewers)  # to be closed, should a log refuse to begin
+        self._viewers = self._fan_out([*viewers, *self._logs(run, history), *self._callback()])
         self._viewers.show(_run_started(run, self._announced))
 
     def show(self, event: Mapping[str, Any]) -> None:
@@ -88,7 +91,7 @@ class Telling:
         """The run has come to its result, now or long ago."""
         if self._viewers is None:  # nothing was trained: programs alone are told
             screen: list[Viewer] = [JsonLines(sys.stdout)] if self.kind == "json" else []
-            self._viewers = Viewers([*screen, *self._callback()])
+            self._viewers = self._fan_out([*screen, *self._callback()])
             self.show(_run_started(run, self._announced))
         self.show(
             events.run_finished(
@@ -120,6 +123,11 @@ class Telling:
             self.console.print(f"TensorBoard's files stay in {folder}: {error}", soft_wrap=True)
         else:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _fan_out(self, viewers: list[Viewer]) -> Viewers:
+        if self.kind in ("lines", "live"):
+            return Viewers(viewers)
+        return Viewers(viewers, last_resort=lambda text: print(f"raymd: {text}", file=sys.stderr))
 
     def _callback(self) -> list[Viewer]:
         return [] if self._on_event is None else [_Callback(self._on_event)]

@@ -9,9 +9,9 @@ against torchvision and against the small-image networks.
 import re
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 
 from raymd.errors import UserError, unknown_name
+from raymd.paths import absolute_path
 
 SMALL_IMAGE_MAX_PIXELS = 64  # up to this side, small_image.py's definitions are meant
 TIMM = "timm:"
@@ -201,4 +201,4 @@ def facts(name: str) -> NameFacts:
 def absolute_source(source: str) -> str:
     """The source as another process finds it, whose current folder is another; URIs stay."""
     path, mark, student = source.partition("::")
-    return source if "://" in path else f"{Path(path).expanduser().absolute()}{mark}{student}"
+    return source if "://" in path else f"{absolute_path(path)}{mark}{student}"

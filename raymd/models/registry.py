@@ -203,8 +203,9 @@ def _pretrained_builder(entry: ModelEntry, *, image_size: int) -> Builder:
     if entry.build_pretrained is not None:
         return entry.build_pretrained
     raise UserError(
-        f"no pretrained weights for {entry.name!r} at {image_size} pixels; --pretrained works with"
-        f" torchvision's networks above {names.SMALL_IMAGE_MAX_PIXELS} pixels and timm:"
+        f"no pretrained weights for {entry.name!r} at {image_size} pixels; there are some for"
+        f" torchvision's networks above {names.SMALL_IMAGE_MAX_PIXELS} pixels, and for timm:NAME"
+        " (--pretrained)"
     )
 
 

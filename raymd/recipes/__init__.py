@@ -17,7 +17,9 @@ import yaml
 
 from raymd.errors import UserError, unknown_name
 from raymd.models.names import FAMILIES, SMALL_IMAGE_MAX_PIXELS, family, has_batchnorm
+from raymd.paths import absolute_path
 from raymd.student_options import OPTIONS, StudentOptions
+from raymd.yaml_text import load_yaml
 
 LrDrop = Literal["exact", "cycle"]
 
@@ -112,7 +114,7 @@ def _packaged(name: str) -> Recipe:
 
 def absolute_recipe(name: str) -> str:
     """The recipe's file, if it names one, as an absolute path."""
-    return str(Path(name).absolute()) if name.endswith(FILE_ENDINGS) else name
+    return absolute_path(name) if name.endswith(FILE_ENDINGS) else name
 
 
 def _text_of(path: str) -> str:
@@ -125,7 +127,7 @@ def _text_of(path: str) -> str:
 
 def _read(name: str, text: str, *, where: str) -> Recipe:
     try:
-        values = yaml.safe_load(text)
+        values = load_yaml(text)
     except yaml.YAMLError as error:
         raise UserError(f"{where}: {' '.join(str(error).split())} (--recipe)") from error
     if not isinstance(values, dict):

@@ -38,15 +38,21 @@ class Viewers:
     Args:
         viewers: Those who tell people first: they are closed last, and hear of the others' ends.
         clock: Seconds since 1970.
+        last_resort: Takes what has to be told of a viewer where no viewer is for people.
     """
 
     name = "viewers"
 
     def __init__(
-        self, viewers: Sequence[Viewer], *, clock: Callable[[], float] = time.time
+        self,
+        viewers: Sequence[Viewer],
+        *,
+        clock: Callable[[], float] = time.time,
+        last_resort: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._viewers = list(viewers)
         self._clock = clock
+        self._last_resort = last_resort
 
     def show(self, event: Mapping[str, Any]) -> None:
         """Hand an event on, stamped with the time unless it is already."""
@@ -77,4 +83,6 @@ class Viewers:
 
     def _tell(self, viewer: Viewer, error: Exception) -> None:
         what = f"{type(error).__name__}: {error}"
-        self.note(f"{viewer.name} failed and gets no more of this run, which goes on ({what})")
+        text = f"{viewer.name} failed and gets no more of this run, which goes on ({what})"
+        self.note(text)
+        self._last_resort(text)

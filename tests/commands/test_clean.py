@@ -152,6 +152,12 @@ def test_a_whole_run_that_may_be_going_on_is_refused(capsys, storage):
     assert (storage / "training/run.json").exists()
 
 
+def test_a_run_that_was_stopped_is_over_at_once(capsys, storage):
+    assert [run["run"] for run in listed(capsys, storage)[1]] == ["training"]
+    (storage / "training/ended").write_bytes(b"")
+    assert listed(capsys, storage)[1] == []
+
+
 def test_a_name_that_is_no_run_is_refused(capsys, storage):
     code, _, err = clean(capsys, storage, "finishd", "--yes")
     assert code == 2

@@ -269,3 +269,8 @@ def test_failed_download_tells_where_the_files_belong(fake_cifar, tmp_path):
     with pytest.raises(DataError, match=r"Name or service not known.*--data_dir.*parquet:DIR") as e:
         load_dataset("cifar10", data_dir=tmp_path)
     assert str(tmp_path) in str(e.value)
+
+
+def test_folder_without_its_kind_is_answered_with_the_kinds(tmp_path):
+    with pytest.raises(UserError, match=f"folder:{tmp_path} for images"):
+        names.check_dataset(str(tmp_path))

@@ -141,3 +141,21 @@ def test_each_line_is_written_at_once(tmp_path):
     with (tmp_path / "events.jsonl").open("w") as stream:
         JsonLines(stream).show(END)
         assert json.loads((tmp_path / "events.jsonl").read_text()) == END
+
+
+def test_failed_viewer_is_told_of_by_the_last_resort_too():
+    told = []
+
+    class Broken:
+        name = "on_event"
+
+        def show(self, event):
+            raise KeyError("student")
+
+        def close(self):
+            """Nothing."""
+
+    Viewers([Broken()], last_resort=told.append).show(events.finished(student="a"))
+    assert told == [
+        "on_event failed and gets no more of this run, which goes on (KeyError: 'student')"
+    ]
