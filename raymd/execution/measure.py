@@ -24,9 +24,10 @@ from raymd.distillation.schedule import Epoch
 from raymd.errors import RaymdError, UserError
 from raymd.settings import Settings, StudentConfig
 from raymd.storage import Storage
+from raymd.training.building import new_state
 from raymd.training.evaluate import EVAL_BATCH, predict
 from raymd.training.step import train_step
-from raymd.training.student import StudentState, StudentTask, new_state, set_lr
+from raymd.training.student import StudentState, StudentTask, set_lr
 from raymd.view.text import num_bytes
 
 SAMPLE_BATCHES = 4

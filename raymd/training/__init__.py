@@ -1,7 +1,10 @@
 """One student's training, without Ray: restore, train, publish, distil, commit.
 
 student.py     what a student is given (StudentTask) and what it is (StudentState)
-segment.py     run_segment: the one loop of the product
+building.py    a fresh StudentState: network, optimiser, DDP
+ranks.py       what a student's workers agree on
+learning_rate.py  the rate of every step
+segment.py     run_segment: the one loop of the product, with teachers.py and progress.py
 step.py        one epoch of steps
 publish.py     soft labels of every training sample, committed block by block
 evaluate.py    predictions and accuracy in eval mode

@@ -21,7 +21,8 @@ from raymd.distillation.schedule import Position
 from raymd.errors import StorageError
 from raymd.result import history_part
 from raymd.storage import FILES, Storage
-from raymd.training.student import Best, StudentState, StudentTask, Sums, new_state
+from raymd.training.building import new_state
+from raymd.training.student import Best, StudentState, StudentTask, Sums
 from raymd.view.events import encode_history
 
 KEPT = 2

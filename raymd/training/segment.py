@@ -14,17 +14,17 @@ import torch
 
 from raymd.data.loader import EpochLoader
 from raymd.distillation.schedule import Epoch, Position
-from raymd.distillation.soft_labels import TeacherRows, decode_block
+from raymd.distillation.soft_labels import TeacherRows
 from raymd.exchange.folder import Exchange
 from raymd.training.checkpoint import commit_checkpoint, restore, weights_of
 from raymd.training.evaluate import count_correct
 from raymd.training.finish import finish
-from raymd.training.publish import SAMPLE_ROWS, publish, sample_of
+from raymd.training.progress import Progress
+from raymd.training.publish import publish
 from raymd.training.step import epoch_record, train_epoch
 from raymd.training.student import Best, Emit, StudentState, StudentTask, Sums
+from raymd.training.teachers import Teachers
 from raymd.view import events
-
-PROGRESS_S = 1.0
 
 Ending = Literal["reached", "stopped"]
 
@@ -72,7 +72,7 @@ def run_segment(
     for text in state.notes:
         emit(events.note(text=text))
     loader = task.loader()
-    teachers = _Teachers(task, exchange, stopping, emit)
+    teachers = Teachers(task, exchange, stopping, emit)
     while True:
         barrier = schedule.barrier_at(state.position)
         if barrier is not None:
@@ -104,7 +104,7 @@ def _run_epoch(
     stopping: threading.Event,
 ) -> bool:
     """Train to the epoch's end, evaluate, record. False if told to stop before."""
-    progress = _Progress(task, state, epoch, loader.steps, emit)
+    progress = Progress(task, state, epoch, loader.steps, emit)
 
     def after_step() -> bool:
         progress.tell()
@@ -184,42 +184,6 @@ def _accuracy_of_weights(
     return count_correct(task, state.model, task.data.val) / len(task.data.val)
 
 
-class _Progress:
-    """Tells of an epoch under way, about once a second."""
-
-    def __init__(
-        self, task: StudentTask, state: StudentState, epoch: Epoch, steps: int, emit: Emit
-    ) -> None:
-        self.task, self.state, self.epoch, self.steps = task, state, epoch, steps
-        self.emit = emit
-        self._told_at = time.monotonic()
-
-    def tell(self) -> None:
-        """Emit a ``progress`` event if it is time."""
-        if time.monotonic() - self._told_at < PROGRESS_S or not self.task.ranks.is_first:
-            return
-        self._told_at = time.monotonic()
-        sums, rows = self.state.sums, max(1, self.state.sums.rows)
-        self.emit(
-            events.progress(
-                student=self.task.student.id,
-                epoch=self.epoch.index,
-                epochs=self.task.settings.epochs,
-                step=self.state.position.step,
-                steps=self.steps,
-                cycle=self.epoch.cycle,
-                phase=self.epoch.phase,
-                r=self.epoch.r,
-                lr=self.state.optimizer.param_groups[0]["lr"],
-                loss=sums.loss / rows,
-                task_loss=sums.task_loss / rows,
-                kd_loss=sums.kd_loss / rows if self.epoch.phase == "distillation" else None,
-                train_accuracy=sums.correct / rows,
-                images_per_s=rows * self.task.ranks.world_size / max(sums.seconds, 1e-9),
-            )
-        )
-
-
 def _started(task: StudentTask, state: StudentState) -> events.StartedEvent:
     return events.started(
         student=task.student.id,
@@ -230,54 +194,3 @@ def _started(task: StudentTask, state: StudentState) -> events.StartedEvent:
         threads=torch.get_num_threads(),
         workers=task.ranks.world_size,
     )
-
-
-class _Teachers:
-    """The teacher of the cycle under way; the one before is dropped when the next is there."""
-
-    def __init__(
-        self, task: StudentTask, exchange: Exchange, stopping: threading.Event, emit: Emit
-    ) -> None:
-        self.task = task
-        self.exchange = exchange
-        self.stopping = stopping
-        self.emit = emit
-        self._cycle: int | None = None
-        self._rows: TeacherRows | None = None
-
-    def for_epoch(self, epoch: Epoch) -> tuple[TeacherRows | None, bool]:
-        """The epoch's teacher (None if it has none), waited for if need be, and whether the
-        student was told to stop instead."""
-        if epoch.phase == "independent":
-            return None, False
-        if self._cycle != epoch.cycle:
-            self._cycle, self._rows = None, None
-            rows = self._fetch(epoch.cycle)
-            # Each worker has waited by itself; they go on together or not at all.
-            if self.task.ranks.any(rows is None)[0]:
-                return None, True
-            self._cycle, self._rows = epoch.cycle, rows
-        return self._rows, False
-
-    def _fetch(self, cycle: int) -> TeacherRows | None:
-        task, started = self.task, time.perf_counter()
-        name = task.method.teacher_of(task.student.id)
-        teacher = self.exchange.teacher(
-            cycle, name, num_blocks=task.layout.num_blocks, stop=self.stopping
-        )
-        if teacher is None:
-            return None
-        blocks = [decode_block(block)[1] for block in teacher.blocks]
-        rows = TeacherRows(blocks, layout=task.layout)
-        shown = torch.arange(min(SAMPLE_ROWS, task.layout.num_samples))
-        self.emit(
-            events.taught(
-                student=task.student.id,
-                cycle=cycle,
-                teacher=name,
-                weights=dict(teacher.weights),
-                waited_s=time.perf_counter() - started,
-                sample=sample_of(rows.rows(shown).numpy()),
-            )
-        )
-        return rows

@@ -4,7 +4,6 @@ A task is the same for every segment and attempt; a state is what training chang
 random is drawn from hashes of (seed, student, position), so a state holds no generator.
 """
 
-import inspect
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -14,8 +13,7 @@ from typing import Any
 import torch
 import xxhash
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from raymd.config import CheckpointEvery
 from raymd.data.loader import EpochLoader
@@ -23,8 +21,6 @@ from raymd.data.splits import Prepared
 from raymd.distillation.methods import Method, get_method
 from raymd.distillation.schedule import Epoch, Position, Schedule
 from raymd.distillation.soft_labels import BlockLayout
-from raymd.models import build_model
-from raymd.models.initial import load_initial
 from raymd.result import student_folder
 from raymd.settings import Settings, StudentConfig
 from raymd.storage import Storage
@@ -32,12 +28,6 @@ from raymd.training.learning_rate import learning_rate
 from raymd.training.ranks import ALONE, Ranks
 
 DEFAULT_CHECKPOINT_EVERY = CheckpointEvery(seconds=60.0)
-# What newer versions of torch call it, and what older ones do.
-_NO_BUFFERS: dict[str, Any] = {
-    "forward_sync_buffers"
-    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
-    else "broadcast_buffers": False
-}
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Emit = Callable[[Mapping[str, Any]], None]
 
@@ -187,85 +177,6 @@ class StudentState:
     def kept(self) -> nn.Module:
         """The network that is evaluated and kept: the averaged one where there is one."""
         return self.model if self.averaged is None else self.averaged.module
-
-
-def new_model(task: StudentTask, *, initialise: bool = True) -> tuple[nn.Module, list[str]]:
-    """The student's network, from (seed, student id) and, if asked for, from trained weights.
-
-    Args:
-        task: The student.
-        initialise: Whether trained weights are wanted; a checkpoint will replace them.
-
-    Returns:
-        The network on its device, and announcements.
-    """
-    notes: list[str] = []
-    torch.manual_seed(draw_seed("init", task.settings.seed, task.student.id))
-    model = build_model(
-        task.student.arch,
-        num_classes=len(task.data.classes),
-        in_channels=task.data.train.images.shape[1],
-        image_size=task.data.image_size,
-        pretrained=task.student.pretrained and initialise,
-    )
-    if task.student.init_from is not None and initialise:
-        notes = load_initial(model, source=task.student.init_from, arch=task.student.arch)
-    return model.to(task.device).to(memory_format=task.memory_format), notes
-
-
-def new_state(task: StudentTask, *, initialise: bool = True) -> StudentState:
-    """The student at the run's beginning."""
-    model, notes = new_model(task, initialise=initialise)
-    fp16 = task.student.precision == "fp16"
-    averaged = None
-    if task.student.ema:
-        averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(task.student.ema))
-    return StudentState(
-        model=model,
-        network=training_network(task, model),
-        optimizer=new_optimizer(task, model),
-        scaler=torch.amp.GradScaler(task.device.type, enabled=fp16),
-        averaged=averaged,
-        position=task.schedule.start,
-        notes=notes,
-    )
-
-
-def new_optimizer(task: StudentTask, model: nn.Module) -> torch.optim.Optimizer:
-    """The student's optimiser, at its start."""
-    student, fused = task.student, task.device.type == "cuda"
-    options: dict[str, Any] = {"lr": student.lr, "weight_decay": student.weight_decay}
-    if student.optimizer == "adamw":
-        return torch.optim.AdamW(model.parameters(), fused=fused, **options)
-    return torch.optim.SGD(model.parameters(), momentum=student.momentum, fused=fused, **options)
-
-
-def training_network(task: StudentTask, model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The model as training calls it: in DDP with several workers, compiled if asked for."""
-    network: Any = model
-    if task.ranks.world_size > 1:
-        ids = [task.device] if task.device.type == "cuda" else None
-        # BatchNorm's statistics are rank 0's at each epoch's end, not broadcast at each step.
-        network = DistributedDataParallel(model, device_ids=ids, **_NO_BUFFERS)
-        _warm_up(task, model, network)
-    return torch.compile(network) if task.student.compile else network
-
-
-def _warm_up(task: StudentTask, model: nn.Module, network: nn.Module) -> None:
-    """Two steps forward and back, of which nothing is kept.
-
-    DDP rebuilds its buckets after the first, which changes the order of its sums: done before
-    anything is restored, every attempt adds up gradients alike.
-    """
-    state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    side, channels = task.data.image_size, task.data.train.images.shape[1]
-    network.train()
-    for _ in range(2):
-        with task.autocast():
-            logits_BK = network(torch.zeros(2, channels, side, side, device=task.device))
-        torch.autograd.backward(logits_BK.float().sum())
-    model.zero_grad(set_to_none=True)
-    model.load_state_dict(state)
 
 
 def set_lr(task: StudentTask, state: StudentState, epoch: Epoch, *, steps: int) -> None:

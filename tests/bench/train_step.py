@@ -22,8 +22,9 @@ from raymd.data.dataset import CIFAR_MEAN, CIFAR_STD, Dataset, Split
 from raymd.data.splits import prepare
 from raymd.settings import Settings, StudentConfig
 from raymd.storage import Storage
+from raymd.training.building import new_state
 from raymd.training.step import train_epoch
-from raymd.training.student import AUTOCAST_DTYPES, StudentState, StudentTask, Sums, new_state
+from raymd.training.student import AUTOCAST_DTYPES, StudentState, StudentTask, Sums
 from tests.bench.pairs import alternate, report
 
 

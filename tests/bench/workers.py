@@ -16,9 +16,10 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from raymd.training.building import new_state
 from raymd.training.ranks import Ranks
 from raymd.training.step import train_epoch
-from raymd.training.student import StudentTask, Sums, new_state
+from raymd.training.student import StudentTask, Sums
 from tests.bench.pairs import alternate, report
 from tests.bench.train_step import make_task
 

@@ -17,11 +17,11 @@ from raymd.distillation.schedule import Position
 from raymd.distillation.soft_labels import decode_block
 from raymd.exchange.blocks import read_block
 from raymd.storage import Storage
+from raymd.training.building import new_state
 from raymd.training.checkpoint import committed_positions, load_weights, restore
 from raymd.training.evaluate import predict
 from raymd.training.segment import commit_due, run_segment
 from raymd.training.step import train_step
-from raymd.training.student import new_state
 from tests.training.conftest import final_files, new_exchange, run_to, tiny_settings, tiny_tasks
 
 OPTIONS = [

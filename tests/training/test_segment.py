@@ -18,9 +18,9 @@ from raymd.errors import NonFiniteLossError, StorageError
 from raymd.exchange import names
 from raymd.exchange.blocks import read_block, read_roster
 from raymd.storage import Storage
+from raymd.training.building import new_model
 from raymd.training.checkpoint import checkpoint_record, committed_positions, load_weights
 from raymd.training.segment import run_segment
-from raymd.training.student import new_model
 from tests.training.conftest import (
     final_files,
     new_exchange,
