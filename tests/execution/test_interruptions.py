@@ -3,17 +3,24 @@
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
+import ray  # noqa: F401  # psutil is ray's
+
+import psutil  # isort: skip  # ray brings it along, so it is there after ray
 
 from raymd.execution.following import Interruption, interruptible
 from raymd.storage import Storage
 from tests.execution.commands import Command, command, start
+from tests.execution.conftest import descendants
 from tests.execution.test_resume import new_run, undisturbed
 from tests.training.conftest import final_files
 
 __all__ = ["command", "undisturbed"]
+
+SLEEP_S = 75.0  # longer than Ray takes to declare a silent node dead
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -64,4 +71,25 @@ def test_requeued_job_goes_on_to_the_same_bytes(
     assert again.end() == 0, again.err
     assert "(resumed)" in again.out
     assert " 1/14" not in again.out
+    assert final_files(Storage.at(tmp_path / "runs" / "killed")) == undisturbed
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_laptop_that_slept_goes_on_as_if_it_had_not(
+    undisturbed: dict[str, bytes], command: list[Command], tmp_path: Path
+) -> None:
+    run = start(command, tmp_path, *new_run())
+    run.wait_for("cycle 1 distil")
+    everything = [*descendants(run.process.pid), psutil.Process(run.process.pid)]
+    for process in everything:
+        process.suspend()
+    told = run.out
+    time.sleep(SLEEP_S)
+    assert run.out == told
+    for process in everything:
+        process.resume()
+    assert run.end() == 0, run.err
+    assert "restarted" not in run.out
     assert final_files(Storage.at(tmp_path / "runs" / "killed")) == undisturbed

@@ -16,7 +16,8 @@ from tests.view.examples import epoch, progress, run_started
 STUDENTS = ["resnet18", "densenet100-2"]
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 CHILD = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 from rich.console import Console
 from raymd.view.live import LiveView
 with LiveView(Console(force_terminal=True, width=80, height=24), students=["a"], epochs=3) as view:
