@@ -39,7 +39,7 @@ from raymd.view.text import num_bytes
 
 HALF_BYTES = 2  # soft labels are float16
 PREDICTION_BYTES = 2 * 4  # float32, of last and best weights
-LEFT_OUT = ("merging teachers", "commits", "restarts")
+LEFT_OUT = ("Ray Train's own start", "merging teachers", "commits", "last tests", "restarts")
 
 
 @dataclass(frozen=True)
