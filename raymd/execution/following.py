@@ -86,15 +86,7 @@ def follow(
             if not failed:
                 show(stop_note(interruption))
             ray.get(monitor.stop.remote())
-        if stopping and not _begun(threads, monitor):
-            break  # nothing to commit: its workers are still being started
     _show_events(monitor, show, timeout_s=0.0)
-
-
-def _begun(threads: Sequence[StudentThread], monitor: Any) -> bool:
-    """Whether a student that has not ended has begun, and so may have something to commit."""
-    begun = ray.get(monitor.begun.remote())
-    return any(t.is_alive() and t.order.student.id in begun for t in threads)
 
 
 def stop_note(interruption: Interruption) -> dict[str, Any]:

@@ -71,9 +71,9 @@ class Monitor:
         self._earlier_reasons[student] = self._reasons.pop(student, None)
         return self._starts[key]
 
-    async def begun(self) -> set[str]:
-        """Students of which a worker has begun."""
-        return set(self._lives)
+    async def is_stopping(self) -> bool:
+        """Whether the stop flag is up."""
+        return self._stopping.is_set()
 
     async def lives(self, student: str) -> int:
         """How often a student's worker has begun, at any position."""

@@ -152,7 +152,11 @@ def _run_students(config: FitConfig, run: Run, plan: Plan, telling: Telling) -> 
         threads = [StudentThread(order, plan) for order in orders]
         for thread in threads:
             thread.start()
-        follow(threads, monitor, telling.show, interruption)
+        try:
+            follow(threads, monitor, telling.show, interruption)
+        finally:
+            for thread in threads:
+                thread.abandon()
         reason = ray.get(monitor.reason.remote("the aggregator"))
     _check_ending(run, threads, reason)
 

@@ -145,6 +145,8 @@ def _begin(order: SegmentOrder, position: Position) -> SegmentRecord | None:
     given_up = ray.get(order.monitor.given_up.remote(student))
     if given_up is not None:
         return SegmentRecord("failed", position, *given_up)
+    if ray.get(order.monitor.is_stopping.remote()):
+        return SegmentRecord("stopped", position)
     group = get_current_placement_group()
     starts = ray.get(order.monitor.started.remote(student, tuple(position), group))
     if starts > FAILURES_AT_ONE_POSITION:

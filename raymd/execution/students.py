@@ -38,6 +38,12 @@ class StudentThread(threading.Thread):
         self.order = order
         self.plan = plan
         self.record: SegmentRecord | None = None
+        self._abandoned = threading.Event()
+
+    def abandon(self) -> None:
+        """Nobody waits for this thread any more: make no further attempt, and no call of Ray's,
+        which would start a Ray anew once the driver has left its own."""
+        self._abandoned.set()
 
     def run(self) -> None:
         """The thread's body; never raises, always leaves a record."""
@@ -46,6 +52,8 @@ class StudentThread(threading.Thread):
             try:
                 self.record = self._attempt()
             except Exception as error:  # whatever Ray raises, the driver reports it
+                if self._abandoned.is_set():
+                    return
                 position = newest_position(self.order)
                 failures[position] += 1
                 if failures[position] >= FAILURES_AT_ONE_POSITION:

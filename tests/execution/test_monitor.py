@@ -145,3 +145,13 @@ def test_student_given_up_keeps_its_first_reason() -> None:
         assert await monitor.given_up("a") == ("out of range", 2)
 
     run(script())
+
+
+def test_a_worker_that_begins_late_can_ask_whether_to_stop() -> None:
+    async def script() -> None:
+        monitor = Monitor()
+        assert await monitor.is_stopping() is False
+        await monitor.stop()
+        assert await monitor.is_stopping() is True
+
+    run(script())
