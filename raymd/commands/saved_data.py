@@ -19,6 +19,7 @@ from raymd.result import CONFIG, model_record
 from raymd.runs import IDENTITY
 from raymd.settings import Settings
 from raymd.storage import Storage
+from raymd.training.student import prepare_for
 
 PartName = Literal["test", "val", "train"]
 
@@ -74,14 +75,7 @@ def own_images(run: Storage, *, part: PartName, data_dir: str | None = None) -> 
     folder = data_dir or from_yaml(run.read(CONFIG).to_pybytes().decode()).data_dir
     data_dir_path = Path(folder) if folder is not None else None
     dataset = load_dataset(settings.dataset, data_dir=data_dir_path, image_size=settings.image_size)
-    data = prepare(
-        dataset,
-        subset=settings.subset,
-        val_fraction=settings.val_fraction,
-        seed=settings.seed,
-        augment=settings.augment,
-        mixup_alpha=settings.mixup_alpha,
-    )
+    data = prepare_for(settings, dataset)
     if data.fingerprint != fingerprint:
         raise UserError(
             f"dataset {settings.dataset}: the images or labels are not those that {run.uri} was"

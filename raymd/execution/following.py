@@ -8,19 +8,20 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 
 from raymd.execution.students import StudentThread
+from raymd.view import events
 
 POLL_S = 0.5
 STOP_GRACE_S = 120.0  # a student commits after its step; one that does not is left behind
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-Show = Callable[[dict[str, Any]], None]
+Show = Callable[[Mapping[str, Any]], None]
 
 
 class Interruption:
@@ -89,13 +90,10 @@ def follow(
     _show_events(monitor, show, timeout_s=0.0)
 
 
-def stop_note(interruption: Interruption) -> dict[str, Any]:
+def stop_note(interruption: Interruption) -> events.NoteEvent:
     """What is said after the first signal."""
     key = "Ctrl-C" if interruption.name == "SIGINT" else interruption.name
-    return {
-        "event": "note",
-        "text": f"{key}: stopping after the step under way (once more: at once) ...",
-    }
+    return events.note(text=f"{key}: stopping after the step under way (once more: at once) ...")
 
 
 def _show_events(monitor: Any, show: Show, *, timeout_s: float = POLL_S) -> None:

@@ -15,7 +15,7 @@ import torch
 from raymd.config import FitConfig
 from raymd.data import load_dataset
 from raymd.data.dataset import Dataset
-from raymd.data.splits import Prepared, prepare
+from raymd.data.splits import Prepared
 from raymd.errors import UserError
 from raymd.models.initial import check_source, load_initial
 from raymd.models.registry import build_model, check_model
@@ -25,6 +25,7 @@ from raymd.runs import check_same_science, choose_run
 from raymd.settings import Settings
 from raymd.storage import Storage
 from raymd.training.checkpoint import committed_positions
+from raymd.training.student import prepare_for
 
 Announce = Callable[[str], None]
 
@@ -74,14 +75,7 @@ def open_run(config: FitConfig, announce: Announce) -> Run:
     settings, announcements = resolve(
         config, num_train=len(dataset.train), image_size=dataset.image_size
     )
-    data = prepare(
-        dataset,
-        subset=settings.subset,
-        val_fraction=settings.val_fraction,
-        seed=settings.seed,
-        augment=settings.augment,
-        mixup_alpha=settings.mixup_alpha,
-    )
+    data = prepare_for(settings, dataset)
     check_networks(settings, data, begun=storage if exists else None)
     _announce_data(dataset, data, announce)
     for line in announcements:

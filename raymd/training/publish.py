@@ -19,9 +19,9 @@ from raymd.exchange.ledger import Publication
 from raymd.training.evaluate import predict
 from raymd.training.student import Emit, StudentState, StudentTask
 from raymd.view import events
+from raymd.view.event_types import SAMPLE_CLASSES, SAMPLE_ROWS
 
 ENCODING = "float16"
-SAMPLE_ROWS, SAMPLE_CLASSES = 8, 100
 
 
 def publish(
@@ -80,7 +80,7 @@ def _announce(
 
 
 def sample_of(rows_NK: np.ndarray) -> list[list[float]]:
-    """The first samples' soft labels, for pictures: at most 8 rows of at most 100 classes."""
+    """The first samples' soft labels, for pictures: as events.published tells them."""
     shown = rows_NK[:SAMPLE_ROWS, :SAMPLE_CLASSES].astype(np.float64)
     return np.round(shown, 4).tolist()
 

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from raymd.config import CheckpointEvery
+from raymd.data.dataset import Dataset
 from raymd.data.loader import EpochLoader
-from raymd.data.splits import Prepared
+from raymd.data.splits import Prepared, prepare
 from raymd.distillation.methods import Method, get_method
 from raymd.distillation.schedule import Epoch, Position, Schedule
 from raymd.distillation.soft_labels import BlockLayout
@@ -30,6 +31,18 @@ from raymd.training.ranks import ALONE, Ranks
 DEFAULT_CHECKPOINT_EVERY = CheckpointEvery(seconds=60.0)
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Emit = Callable[[Mapping[str, Any]], None]
+
+
+def prepare_for(settings: Settings, dataset: Dataset) -> Prepared:
+    """The data set as a run of these settings cuts and augments it; raises as ``prepare``."""
+    return prepare(
+        dataset,
+        subset=settings.subset,
+        val_fraction=settings.val_fraction,
+        seed=settings.seed,
+        augment=settings.augment,
+        mixup_alpha=settings.mixup_alpha,
+    )
 
 
 def draw_seed(*parts: int | str) -> int:

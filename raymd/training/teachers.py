@@ -8,9 +8,10 @@ import torch
 from raymd.distillation.schedule import Epoch
 from raymd.distillation.soft_labels import TeacherRows, decode_block
 from raymd.exchange.folder import Exchange
-from raymd.training.publish import SAMPLE_ROWS, sample_of
+from raymd.training.publish import sample_of
 from raymd.training.student import Emit, StudentTask
 from raymd.view import events
+from raymd.view.event_types import SAMPLE_ROWS
 
 
 class Teachers:

@@ -24,7 +24,7 @@ from raymd.view.student_now import StudentNow
 from raymd.view.text import duration, listed, loss, num_bytes, percent, sparkline
 
 HINT = "Ctrl-C: commit and stop"
-LARGE, SMALL, LINE = 5, 4, 1  # lines that a student takes
+LARGE, SMALL = 5, 4  # lines that a student takes
 LEAST_BELOW = 3  # lines for waits, bytes and notes, for which panels give way
 LONGEST_ID = 20
 ID_TAIL = 7  # copies of a network differ in their ids' ends

@@ -12,7 +12,7 @@ from torch import nn
 from raymd.config import CheckpointEvery
 from raymd.data.augment import Augmentation
 from raymd.data.dataset import Dataset, Split
-from raymd.data.splits import Prepared, prepare
+from raymd.data.splits import Prepared
 from raymd.distillation.methods import get_method
 from raymd.distillation.schedule import Position
 from raymd.exchange.folder import FolderExchange
@@ -21,7 +21,7 @@ from raymd.models import register_model
 from raymd.settings import Settings, StudentConfig
 from raymd.storage import Storage
 from raymd.training.segment import run_segment
-from raymd.training.student import StudentTask
+from raymd.training.student import StudentTask, prepare_for
 
 
 class TinyNet(nn.Module):
@@ -80,14 +80,7 @@ def tiny_settings(*, student: dict[str, Any] | None = None, **changes: Any) -> S
 
 
 def tiny_data(settings: Settings, dataset: Dataset | None = None) -> Prepared:
-    return prepare(
-        dataset or random_dataset(),
-        subset=settings.subset,
-        val_fraction=settings.val_fraction,
-        seed=settings.seed,
-        augment=settings.augment,
-        mixup_alpha=settings.mixup_alpha,
-    )
+    return prepare_for(settings, dataset or random_dataset())
 
 
 def tiny_tasks(
