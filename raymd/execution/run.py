@@ -9,7 +9,7 @@ worker does. Whatever ends the driver, `--resume` goes on from what is committed
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +34,7 @@ from raymd.execution.students import StudentThread
 from raymd.execution.telling import OnEvent, Telling
 from raymd.models.shipped import shipped_models
 from raymd.result import ENDED, PLAN, SCRATCH, Result, checkpoints_folder
-from raymd.runs import begin
+from raymd.runs import IDENTITY, begin
 from raymd.view.text import count_of
 
 SLOW_BF16 = (
@@ -100,10 +100,21 @@ def _train(config: FitConfig, run: Run, telling: Telling) -> Result:
             )
         except BaseException:
             telling.close()
-            run.storage.write(ENDED, b"")  # so that nobody takes it for going on
+            mark_ended(run)
             raise
     _tidy(run)
     return result
+
+
+def mark_ended(run: Run) -> None:
+    """Leave a mark in a run that was stopped or failed, so that nobody takes it for going on.
+
+    A run that was never begun gets none, and a mark that cannot be written (the disk is full, say)
+    must not hide what ended the run.
+    """
+    if run.storage.record(IDENTITY) is not None:
+        with suppress(OSError):
+            run.storage.write(ENDED, b"")
 
 
 def start_run(run: Run, config: FitConfig, plan: Plan) -> None:
