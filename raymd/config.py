@@ -27,6 +27,8 @@ from raymd.yaml_text import load_yaml
 Resume = Literal["false", "true", "auto"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 View = Literal["auto", "live", "lines", "json", "none"]
+Placement = Literal["auto", "resident", "sliced"]
+OnStudentLoss = Literal["fail", "continue"]
 EXAMPLE = "--students resnet18,resnet50"
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _INTERVAL = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|st|steps?|e|epochs?)")
@@ -133,6 +135,36 @@ class FitConfig(StudentOptions):
     gpus_per_worker: float | None = field(
         default=None,
         metadata=about("GPUs reserved for each training worker; 0.5: two share one", minimum=0),
+    )
+    placement: Placement = field(
+        default="auto",
+        metadata=about(
+            "resident: all students train at the same time; sliced: they take turns, any number of"
+            " them; auto: resident if all fit. The weights are the same"
+        ),
+    )
+    slots: int | None = field(
+        default=None,
+        metadata=about("train so many workers at a time; default: as many as fit", minimum=1),
+    )
+    wait_s: float | None = field(
+        default=None,
+        metadata=about(
+            "wait at most so many seconds for other raymd jobs of the cluster; default: for ever",
+            minimum=0,
+        ),
+    )
+    on_student_loss: OnStudentLoss = field(
+        default="fail",
+        metadata=about("when a student fails for good: end the run, or go on with the others"),
+    )
+    barrier_timeout_s: float | None = field(
+        default=None,
+        metadata=about(
+            "a student that keeps all others waiting for its soft labels so many seconds counts as"
+            " lost; default: never",
+            above=0,
+        ),
     )
     checkpoint_every: str = field(
         default="60s",

@@ -5,8 +5,8 @@ from there on resume, for the number of threads is part of what makes weights re
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from raymd.errors import UserError
 
@@ -24,7 +24,9 @@ class Plan:
         cpus_per_worker, gpus_per_worker: What each worker holds; may be fractions.
         threads: Torch's threads in each worker.
         device: ``cpu``, ``cuda`` or ``mps``.
-        placement: ``resident``: every student holds its workers through the run.
+        placement: ``resident``: every student holds its workers through the run; ``sliced``:
+            students take turns.
+        slots: Workers at a time, of all students together: what the run holds of the cluster.
     """
 
     workers: dict[str, int]
@@ -33,26 +35,15 @@ class Plan:
     threads: int
     device: str = "cpu"
     placement: str = "resident"
+    slots: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.slots:
+            object.__setattr__(self, "slots", self.num_workers)
 
     def to_dict(self) -> dict[str, Any]:
         """As plan.json keeps it."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, recorded: Mapping[str, Any]) -> Self:
-        """The inverse of to_dict; what else plan.json says is left aside.
-
-        Raises:
-            UserError: a field is missing, so another raymd wrote it.
-        """
-        names = [entry.name for entry in fields(cls)]
-        missing = [name for name in names if name not in recorded]
-        if missing:
-            raise UserError(
-                f"plan.json of another raymd version: missing {', '.join(missing)}; go on with "
-                "that version, or begin a new run (--name)"
-            )
-        return cls(**{name: recorded[name] for name in names})
 
     @property
     def students(self) -> tuple[str, ...]:
@@ -69,6 +60,11 @@ class Plan:
         """One worker's resources as Ray counts them."""
         return _resources(self.cpus_per_worker, self.gpus_per_worker)
 
+    @property
+    def bundles(self) -> list[dict[str, float]]:
+        """What the run holds of the cluster; each lies on one node."""
+        return [self.worker_resources] * self.slots
+
 
 def make_plan(
     workers: Mapping[str, int],
@@ -78,32 +74,70 @@ def make_plan(
     gpus_per_worker: float | None = None,
     threads: int | None = None,
     device: str = "auto",
+    placement: str = "auto",
+    slots: int | None = None,
 ) -> Plan:
-    """Decide each worker's resources, and see that all workers fit at once.
+    """Decide each worker's resources and how many workers there are at a time.
 
     Args:
         workers: How many workers each student has, by its id.
         nodes: What each node of the cluster has in all, with keys ``CPU`` and ``GPU``.
-        cpus_per_worker: None: the cluster's CPUs over the workers.
+        cpus_per_worker: None: the cluster's CPUs over the workers at a time.
         gpus_per_worker: None: one if the device is a GPU, else none.
         threads: What an earlier attempt of the run recorded; None: the worker's whole CPUs.
         device: ``auto``: a GPU if the cluster has any and workers are to hold one, else the CPU.
+        placement: ``auto``: resident if all workers fit at once, each with a CPU of its own where
+            CPUs train; else sliced.
+        slots: The most workers at a time; None: as many as fit.
 
     Raises:
         UserError: they do not fit, or the device is not there; with what is there, what is
             needed, and what would fit.
     """
+    check_slots(workers, slots=slots, placement=placement)
     resolved = choose_device(device, nodes=nodes, gpus_per_worker=gpus_per_worker)
     gpus = gpus_per_worker
     if gpus is None:
         gpus = 1.0 if resolved == "cuda" else 0.0
     _check_whole_gpus(workers, gpus)
-    cpus = cpus_per_worker or _default_cpus(sum(workers.values()), nodes, gpus)
-    plan = Plan(dict(workers), cpus, gpus, threads or max(1, int(cpus)), resolved)
+    needed = sum(workers.values())
+    at_once = needed if placement == "resident" else min(slots or needed, needed)
+    if placement != "resident":
+        least = cpus_per_worker or (0.0 if resolved == "cuda" else 1.0)
+        fitting = num_fitting(_resources(least, gpus), nodes)
+        at_once = min(at_once, max(fitting, max(workers.values())))
+    cpus = cpus_per_worker or _default_cpus(at_once, nodes, gpus)
+    if placement == "auto":
+        placement = "resident" if at_once == needed else "sliced"
+    plan = Plan(
+        dict(workers), cpus, gpus, threads or max(1, int(cpus)), resolved, placement, at_once
+    )
     fitting = num_fitting(plan.worker_resources, nodes)
-    if fitting < plan.num_workers:
+    if fitting < plan.slots:
         raise UserError(_refusal(plan, nodes, fitting, may_leave_gpus=device == "auto"))
     return plan
+
+
+def check_slots(workers: Mapping[str, int], *, slots: int | None, placement: str) -> None:
+    """See that a number of slots holds the widest student, and all of them if resident.
+
+    Raises:
+        UserError: it does not.
+    """
+    if slots is None:
+        return
+    widest = max(workers, key=lambda student: workers[student])
+    if slots < workers[widest]:
+        raise UserError(
+            f"slots {slots}: the {workers[widest]} workers of {widest} run at the same time, so"
+            f" takes {workers[widest]} or more (--slots, --workers_per_student)"
+        )
+    needed = sum(workers.values())
+    if placement == "resident" and slots < needed:
+        raise UserError(
+            f"slots {slots} with placement resident: all {needed} workers run at the same time"
+            " (--placement sliced, or leave out --slots)"
+        )
 
 
 def choose_device(
@@ -240,26 +274,35 @@ def _check_whole_gpus(workers: Mapping[str, int], gpus: float) -> None:
 
 
 def _refusal(plan: Plan, nodes: Sequence[Resources], fitting: int, *, may_leave_gpus: bool) -> str:
-    students = "student" if len(plan.students) == 1 else f"{len(plan.students)} students"
-    ways = [*_remedies(plan, nodes, fitting, may_leave_gpus=may_leave_gpus)]
-    less = f"Ask for less ({', or '.join(ways)}), name" if ways else "Name"
+    less = [*_remedies(plan, nodes, fitting, may_leave_gpus=may_leave_gpus)]
+    if plan.placement == "resident":
+        students = "student" if len(plan.students) == 1 else f"{len(plan.students)} students"
+        whose = f"workers of {students}"
+    else:  # no other student has to fit beside the widest
+        widest = max(plan.students, key=lambda student: plan.workers[student])
+        whose = f"worker{'s' if plan.slots > 1 else ''} of {widest}"
+    may_take_turns = plan.placement == "resident" and max(plan.workers.values()) <= fitting
+    ways = ["let them take turns (--placement sliced)"] if may_take_turns else []
+    ways += [f"ask for less ({', or '.join(less)})"] if less else []
+    ways += ["name fewer --students"] if plan.placement == "resident" else []
+    out = ", ".join([*ways, f"{'or ' if ways else ''}use a larger cluster (--address)"])
     return (
-        f"the cluster cannot hold the {plan.num_workers} workers of {students} at once: each "
-        f"needs {plan.cpus_per_worker:g} CPUs and {plan.gpus_per_worker:g} GPUs, "
-        f"{_there(nodes)} hold {fitting}. {less} fewer --students, or use a larger cluster "
-        "(--address)"
+        f"the cluster cannot hold the {plan.slots} {whose} at once: each needs "
+        f"{plan.cpus_per_worker:g} CPUs and {plan.gpus_per_worker:g} GPUs, "
+        f"{_there(nodes)} hold {fitting}. {out[0].upper()}{out[1:]}"
     )
 
 
 def _remedies(
     plan: Plan, nodes: Sequence[Resources], fitting: int, *, may_leave_gpus: bool
 ) -> Iterator[str]:
-    """Flags with which all students would fit, each by itself."""
+    """Flags with which the workers would fit, each by itself."""
     smaller = _smaller_workers(plan, nodes, may_leave_gpus=may_leave_gpus)
     if smaller:
         yield smaller
     counts = range(max(plan.workers.values()) - 1, 0, -1)
-    fewer = (n for n in counts if sum(min(n, own) for own in plan.workers.values()) <= fitting)
+    at_once = sum if plan.placement == "resident" else max
+    fewer = (n for n in counts if at_once(min(n, own) for own in plan.workers.values()) <= fitting)
     most = next(fewer, None)
     if most is not None:
         yield f"--workers_per_student {most}"
@@ -267,13 +310,12 @@ def _remedies(
 
 def _smaller_workers(plan: Plan, nodes: Sequence[Resources], *, may_leave_gpus: bool) -> str | None:
     """The flag, or both flags, with which as many workers would fit."""
-    num_workers = plan.num_workers
     for names in (("CPU",), ("GPU",), ("GPU", "CPU")):
         needs = {n: amount for n, amount in plan.worker_resources.items() if n not in names}
         for name in names:
-            share = largest_share(name, num_workers, nodes, others=needs)
+            share = largest_share(name, plan.slots, nodes, others=needs)
             needs |= {name: share} if share else {}
-        if "CPU" not in needs or num_fitting(needs, nodes) < num_workers:
+        if "CPU" not in needs or num_fitting(needs, nodes) < plan.slots:
             continue
         gpus = needs.get("GPU", 0.0)
         # no part of a GPU for several workers of one student, and no cuda without a GPU
