@@ -30,6 +30,14 @@ class StorageError(RaymdError):
     """A committed file that is missing or does not match its checksum."""
 
 
+class StorageWriteError(RaymdError, OSError):
+    """The run's folder can no longer be written; what was committed before is intact."""
+
+
+class StorageFullError(StorageWriteError):
+    """The disk of the run's folder, or its quota, is full."""
+
+
 class NonFiniteLossError(RaymdError):
     """Training diverged: the loss is no longer a number."""
 

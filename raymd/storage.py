@@ -1,14 +1,15 @@
 """Committed files: the only things that survive a crash, and the only way to write or trust one.
 
 A file counts when a *record* names it: a small JSON, written last, with each file's length and
-checksum and whatever the writer wants to say. Locally both are written to a temporary name,
-synced and renamed; on an object store a put is atomic, and the record comes after the files.
-So a reader that finds a record finds whole files, or learns which one was damaged since.
+checksum, whatever the writer wants to say, and a checksum of all that. Locally both are written to
+a temporary name, synced and renamed; on an object store a put is atomic, and the record comes after
+the files. So a reader that finds a record finds whole files, or learns which was damaged since.
 """
 
 import errno
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,15 +21,27 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import xxhash
 
-from raymd.errors import StorageError, UserError
+from raymd.errors import StorageError, StorageFullError, StorageWriteError, UserError
 
 FILES = "files"
+CHECKSUM = "xxh3_128"
 DELETE_ATTEMPTS = 10
+FULL = (errno.ENOSPC, errno.EDQUOT)
+REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def checksum(data: Any) -> str:
     """xxh3-128 of a buffer, as hex. It finds damage; it is no defence against an attacker."""
     return xxhash.xxh3_128_hexdigest(memoryview(data).cast("B"))
+
+
+def _seal(document: Mapping[str, Any]) -> str:
+    """The checksum of what a record says, however it is laid out."""
+    return checksum(json.dumps(document, sort_keys=True).encode())
+
+
+def _nearest_folder(path: Path) -> Path:
+    return next(folder for folder in path.parents if folder.exists())
 
 
 @dataclass(frozen=True)
@@ -89,14 +102,36 @@ class Storage:
         """Write one file so that it is there whole or not at all.
 
         Raises:
-            OSError: the disk is full, the folder cannot be written …
+            StorageFullError: the disk or its quota is full. What was there before still is.
+            StorageWriteError: the disk is read-only, or the folder is somebody else's.
+            OSError: anything else that a filesystem may say.
         """
+        try:
+            if self.is_local:
+                self._write_local(Path(self._path(name)), data)
+            else:
+                with self._filesystem[0].open_output_stream(self._path(name)) as stream:
+                    stream.write(memoryview(data).cast("B"))
+        except OSError as error:
+            if error.errno in FULL:
+                raise StorageFullError(self._full(name, error)) from error
+            if error.errno in REFUSED:
+                raise StorageWriteError(
+                    f"{self.uri}/{name} cannot be written ({error.strerror}); what was committed"
+                    " before is intact. Make it writable again, then --resume"
+                ) from error
+            raise
+
+    def _full(self, name: str, error: OSError) -> str:
+        left = ""
         if self.is_local:
-            self._write_local(Path(self._path(name)), data)
-            return
-        filesystem = self._filesystem[0]
-        with filesystem.open_output_stream(self._path(name)) as stream:
-            stream.write(memoryview(data).cast("B"))
+            usage = shutil.disk_usage(_nearest_folder(Path(self._path(name))))
+            left = f", {usage.free:,} of {usage.total:,} bytes are free"
+        return (
+            f"{self.uri}/{name} cannot be written ({error.strerror}{left}); what was committed"
+            " before is intact. Free space there, or copy the run's folder to a larger disk and"
+            " name its place (--storage); then --resume"
+        )
 
     def _write_local(self, path: Path, data: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +209,7 @@ class Storage:
             files: Bytes by name. Names are relative to the storage, not to the record.
 
         Returns:
-            The record as written: the fields, and under ``files`` an entry for each file, beside
+            What the record says: the fields, and under ``files`` an entry for each file, beside
             those that the fields brought along.
         """
         entries = {}
@@ -182,24 +217,34 @@ class Storage:
             self.write(name, data)
             view = memoryview(data).cast("B")
             entries[name] = {"bytes": view.nbytes, "xxh3_128": checksum(view)}
-        document = {**fields, FILES: {**fields.get(FILES, {}), **entries}}
-        self.write(record, json.dumps(document, indent=1, sort_keys=True).encode())
+        said = {**fields, FILES: {**fields.get(FILES, {}), **entries}}
+        document: dict[str, Any] = json.loads(json.dumps(said))  # as it will be read back
+        sealed = {**document, CHECKSUM: _seal(document)}
+        self.write(record, json.dumps(sealed, indent=1, sort_keys=True).encode())
         return document
 
     def record(self, record: str) -> dict[str, Any] | None:
         """What a record says, or None if it was never written.
 
+        One without a checksum of itself is trusted: older versions wrote them, and people may.
+
         Raises:
-            StorageError: it is there and is not JSON.
+            StorageError: it is there and is not JSON, or not what was written.
         """
         try:
             text = self.read(record).to_pybytes()
         except (FileNotFoundError, NotADirectoryError):  # or a file where its folder would be
             return None
         try:
-            return json.loads(text)
+            document = json.loads(text)
         except ValueError as error:
             raise StorageError(f"{self.uri}/{record} is damaged: {error}") from error
+        if not isinstance(document, dict):
+            raise StorageError(f"{self.uri}/{record} is damaged: it holds no object")
+        expected = document.pop(CHECKSUM, None)
+        if expected is not None and expected != _seal(document):
+            raise StorageError(f"{self.uri}/{record} is damaged: it does not match its checksum")
+        return document
 
     def read_committed(self, name: str, *, record: Mapping[str, Any]) -> pa.Buffer:
         """A file that a record names, checked against it.
@@ -220,6 +265,17 @@ class Storage:
             raise StorageError(f"{self.uri}/{name} does not match its checksum")
         return data
 
+    def check_committed(self, record: str) -> dict[str, Any] | None:
+        """What a record says, all of whose files were found intact; None if it was never written.
+
+        Raises:
+            StorageError: the record or one of its files is damaged.
+        """
+        document = self.record(record)
+        for name in (document or {}).get(FILES, {}):
+            self.read_committed(name, record=document or {})
+        return document
+
     def remove_committed(self, record: str) -> None:
         """Remove a record first, then its files: never a record without them."""
         document = self.record(record)
@@ -230,6 +286,12 @@ class Storage:
     def records(self, folder: str) -> Iterable[str]:
         """Names of the records right inside a folder, sorted."""
         return [f"{folder}/{name}" for name in self.list(folder) if name.endswith(".json")]
+
+    def remove_leftovers(self, folder: str) -> None:
+        """Remove what dead writers left right inside a folder; nobody else may be writing there."""
+        if self.is_local:
+            for path in Path(self._path(folder)).glob(".*.tmp"):
+                path.unlink(missing_ok=True)
 
     def check_writable(self) -> None:
         """Write, read back and remove a probe file.
@@ -243,6 +305,7 @@ class Storage:
             self.read(probe)
             self.delete(probe)
         except OSError as error:
+            reason = error.__cause__ or error  # what the system said, without write's remedy
             raise UserError(
-                f"storage {self.uri!r} cannot be written ({error}); choose another: --storage DIR"
+                f"storage {self.uri!r} cannot be written ({reason}); choose another: --storage DIR"
             ) from error

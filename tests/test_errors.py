@@ -5,7 +5,15 @@ import pickle
 import pytest
 
 from raymd import errors
-from raymd.errors import DataError, NonFiniteLossError, RaymdError, StorageError, UserError
+from raymd.errors import (
+    DataError,
+    NonFiniteLossError,
+    RaymdError,
+    StorageError,
+    StorageFullError,
+    StorageWriteError,
+    UserError,
+)
 
 
 def with_subclasses(root: type[RaymdError]) -> list[type[RaymdError]]:
@@ -47,6 +55,12 @@ def test_mistakes_of_a_user_end_with_two_and_other_failures_with_one() -> None:
     assert {UserError.exit_code, DataError.exit_code} == {2}
     assert {RaymdError.exit_code, StorageError.exit_code, NonFiniteLossError.exit_code} == {1}
     assert issubclass(UserError, ValueError)
+
+
+def test_disk_that_cannot_be_written_is_still_an_os_error_and_no_damage() -> None:
+    assert issubclass(StorageFullError, StorageWriteError)
+    assert issubclass(StorageWriteError, OSError)
+    assert not issubclass(StorageWriteError, StorageError)
 
 
 @pytest.mark.parametrize("name", ["resnet11O", "ResNet110"])

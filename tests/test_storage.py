@@ -3,7 +3,11 @@
 import errno
 import os
 import pickle
+import re
+import shutil
+import subprocess
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,7 @@ import numpy as np
 import pyarrow.fs as pafs
 import pytest
 
-from raymd.errors import StorageError, UserError
+from raymd.errors import StorageError, StorageFullError, StorageWriteError, UserError
 from raymd.storage import FILES, Storage, checksum
 
 RECORD = "teacher/cycle-000.json"
@@ -58,6 +62,7 @@ def test_committed_file_is_read_back_with_its_record(storage: Storage) -> None:
     assert record is not None
     assert (record["cycle"], record["v"]) == (0, {"a": 0.25})
     assert record[FILES] == {BLOCK: {"bytes": len(DATA), "xxh3_128": checksum(DATA)}}
+    assert storage.check_committed(RECORD) == record
     assert storage.read_committed(BLOCK, record=record).to_pybytes() == DATA
     assert storage.exists(RECORD)
     assert storage.list("teacher") == ["cycle-000", "cycle-000.json"]
@@ -155,9 +160,14 @@ def test_damaged_file_is_named_with_what_is_wrong(
     assert record is not None
     harm, message = DAMAGE[damage]
     harm(on_disk(storage, tmp_path, BLOCK))
-    with pytest.raises(StorageError) as caught:
-        storage.read_committed(BLOCK, record=record)
-    assert str(caught.value) == f"{storage.uri}/{BLOCK} {message}"
+    for read in (lambda: storage.read_committed(BLOCK, record=record), check(storage)):
+        with pytest.raises(StorageError) as caught:
+            read()
+        assert str(caught.value) == f"{storage.uri}/{BLOCK} {message}"
+
+
+def check(storage: Storage) -> Callable[[], Any]:
+    return lambda: storage.check_committed(RECORD)
 
 
 def test_record_never_written_is_none(storage: Storage) -> None:
@@ -181,6 +191,40 @@ def test_record_that_is_not_text_is_damage(storage: Storage, tmp_path: Path) -> 
     on_disk(storage, tmp_path, RECORD).write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(StorageError, match="is damaged"):
         storage.record(RECORD)
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "3", '"a word"', "null"])
+def test_record_that_is_no_object_is_damage(storage: Storage, tmp_path: Path, text: str) -> None:
+    storage.commit(RECORD, {})
+    on_disk(storage, tmp_path, RECORD).write_text(text)
+    with pytest.raises(StorageError, match=r"json is damaged: it holds no object"):
+        storage.record(RECORD)
+
+
+@pytest.mark.parametrize(("old", "new"), [("0.25", "0.35"), ('"v"', '"w"'), ("10240", "10241")])
+def test_altered_record_is_found_by_its_checksum(
+    storage: Storage, tmp_path: Path, old: str, new: str
+) -> None:
+    storage.commit(RECORD, {"v": {"a": 0.25}}, files={BLOCK: DATA})
+    path = on_disk(storage, tmp_path, RECORD)
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+    with pytest.raises(StorageError, match=r"json is damaged: it does not match its checksum"):
+        storage.record(RECORD)
+    with pytest.raises(StorageError, match="checksum"):
+        storage.check_committed(RECORD)
+
+
+def test_record_of_an_older_version_has_no_checksum_and_counts(storage: Storage) -> None:
+    storage.commit(RECORD, {})  # its folder
+    storage.write(RECORD, b'{"cycle": 0, "files": {}}')
+    assert storage.record(RECORD) == {"cycle": 0, "files": {}}
+
+
+def test_commit_says_what_will_be_read(storage: Storage) -> None:
+    fields = {"pair": (1, 2), "by number": {9: "a", 10: "b"}, "x": 0.1 + 0.2, "é": None}
+    assert storage.commit(RECORD, fields) == storage.record(RECORD)
 
 
 def test_reading_a_file_that_never_was_says_so(storage: Storage) -> None:
@@ -276,12 +320,61 @@ def test_failed_write_leaves_the_old_file_and_no_temporary_one(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", disk_full)
-    with pytest.raises(OSError, match="No space left"):
+    expected = (
+        rf"^{re.escape(local.uri)}/{BLOCK} cannot be written \(No space left on device, [\d,]+ of"
+        r" [\d,]+ bytes are free\); what was committed before is intact\. Free space .*--resume"
+    )
+    with pytest.raises(StorageFullError, match=expected):
         local.write(BLOCK, DATA)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StorageFullError, match="teacher/another"):
         local.write("teacher/another", DATA)
     assert all_files(Path(local.uri)) == [BLOCK]
     assert local.read(BLOCK).to_pybytes() == b"old"
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_storage_that_became_read_only_is_named(
+    local: Storage, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    local.write(BLOCK, b"old")
+
+    def refused(*args: Any, **kw: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "open", refused)
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(
+        StorageWriteError, match=rf"{BLOCK} cannot be written \({os.strerror(code)}"
+    ):
+        local.write(BLOCK, DATA)
+    assert local.read(BLOCK).to_pybytes() == b"old"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real filesystem of 1 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    done = subprocess.run(mount, check=False, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no small filesystem here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_full_disk_keeps_what_was_committed_and_no_leftovers(small_disk: Path) -> None:
+    storage = Storage.at(small_disk / "run")
+    storage.commit(RECORD, {"n": 1}, files={BLOCK: DATA})
+    with pytest.raises(StorageFullError, match=r"of 1,048,576 bytes are free"):
+        storage.commit(RECORD, {"n": 2}, files={BLOCK: bytes(2**20)})
+    assert all_files(Path(storage.uri)) == [RECORD, BLOCK]
+    record = storage.check_committed(RECORD)
+    assert record is not None
+    assert record["n"] == 1
+    with pytest.raises(UserError, match=r"cannot be written \(.*No space left .*--storage DIR"):
+        (small_disk / "filler").write_bytes(bytes(shutil.disk_usage(small_disk).free))
+        storage.check_writable()
 
 
 def test_write_that_cannot_be_renamed_leaves_no_temporary_file(local: Storage) -> None:
@@ -296,6 +389,19 @@ def test_temporary_files_of_a_dead_writer_are_not_listed(local: Storage) -> None
     (Path(local.uri) / "teacher/.b.json.123-456.tmp").write_bytes(b"{")
     assert local.list("teacher") == ["a.json"]
     assert list(local.records("teacher")) == ["teacher/a.json"]
+
+
+def test_leftovers_of_dead_writers_are_removed_from_one_folder(
+    storage: Storage, local: Storage
+) -> None:
+    storage.remove_leftovers("teacher")  # nothing there yet, or no such thing
+    local.write("teacher/a.json", b"{}")
+    for name in ("teacher/.b.json.1f.tmp", "teacher/cycle-000/.c.1f.tmp"):
+        path = Path(local.uri) / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"{")
+    local.remove_leftovers("teacher")
+    assert all_files(Path(local.uri)) == ["teacher/a.json", "teacher/cycle-000/.c.1f.tmp"]
 
 
 def test_two_threads_writing_one_name_leave_one_of_them_whole(local: Storage) -> None:
