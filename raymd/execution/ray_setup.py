@@ -3,14 +3,15 @@
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 
 from raymd.errors import UserError
-from raymd.execution.compat import raylet_messages_to_log
+from raymd.execution import own_ray
+from raymd.execution.compat import raylet_messages_to_log, session_folder
 
 # Read by Ray in this process when it starts workers; a user's own values win.
 TRAIN_ENVIRONMENT = {
@@ -43,34 +44,60 @@ def connected(*, address: str | None, verbose: bool) -> Iterator[str]:
             this machine.
         verbose: Let Ray's and the workers' own output through.
     """
-    with _environment(), _quiet(verbose):
+    with _environment(TRAIN_ENVIRONMENT), _quiet(verbose):
         if ray.is_initialized():
             yield "the Ray of this process"
             return
         address = address or os.environ.get("RAY_ADDRESS") or "local"
-        started_here = address == "local"
-        own: dict[str, Any] = (
-            {
-                "include_dashboard": False,
-                "_system_config": OWN_RAY,
-            }
-            if started_here
-            else {}
+        with _own(verbose) if address == "local" else _joined(address, verbose) as where:
+            yield where
+
+
+@contextmanager
+def _joined(address: str, verbose: bool) -> Iterator[str]:
+    _check_reachable(address)
+    with _initialised(address, verbose):
+        yield f"the Ray at {address}"
+
+
+@contextmanager
+def _own(verbose: bool) -> Iterator[str]:
+    place = own_ray.choose_place()
+    shared_memory = own_ray.shared_memory_bytes()
+    options: dict[str, Any] = {
+        "include_dashboard": False,
+        "_system_config": OWN_RAY,
+        "_temp_dir": str(place.folder),
+    }
+    with (
+        _environment(own_ray.environment()),
+        own_ray.keeper() as watch,
+        _initialised("local", verbose, **options),
+    ):
+        watch()
+        session = session_folder()
+        if session is not None:
+            own_ray.mark(session)
+        store = int(ray.cluster_resources().get("object_store_memory", 0))
+        note = own_ray.store_note(shared_memory, store=store, folder=place.folder)
+        yield "; ".join(filter(None, ["a Ray of its own on this machine", place.note, note]))
+
+
+@contextmanager
+def _initialised(address: str, verbose: bool, **options: Any) -> Iterator[None]:
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=verbose,
+            logging_level=logging.INFO if verbose else logging.ERROR,
+            **options,
         )
-        _check_reachable(address)
-        try:
-            ray.init(
-                address=address,
-                log_to_driver=verbose,
-                logging_level=logging.INFO if verbose else logging.ERROR,
-                **own,
-            )
-        except (OSError, RuntimeError, TimeoutError, ValueError) as error:
-            raise UserError(_refusal(address, error)) from error
-        try:
-            yield "a Ray of its own on this machine" if started_here else f"the Ray at {address}"
-        finally:
-            ray.shutdown()
+    except (OSError, RuntimeError, TimeoutError, ValueError) as error:
+        raise UserError(_refusal(address, error)) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _check_reachable(address: str) -> None:
@@ -96,8 +123,8 @@ def _refusal(address: str, error: Exception) -> str:
 
 
 @contextmanager
-def _environment() -> Iterator[None]:
-    added = {key: value for key, value in TRAIN_ENVIRONMENT.items() if key not in os.environ}
+def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
+    added = {key: value for key, value in wanted.items() if key not in os.environ}
     os.environ.update(added)
     try:
         yield

@@ -1,0 +1,195 @@
+"""A Ray of our own on whatever machine this is: where its files lie, and that all of it ends.
+
+    the machine -> where, environment -> ray.init (ray_setup.py) -> mark, keeper
+
+What is odd about a machine (a long or read-only TMPDIR, a folder of another user's, no home, little
+shared memory) is worked around here and told, or refused before anything starts.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from secrets import token_hex
+
+import ray  # noqa: F401  # psutil is ray's
+
+import psutil  # isort: skip  # ray brings it along, so it is there after ray
+
+from raymd.errors import UserError
+from raymd.view.text import num_bytes
+
+# Ray's longest path below its folder, and what a Unix socket's may have.
+LONGEST = "session_2026-11-23_19-04-07_491558_1234567/sockets/plasma_store"
+SOCKET_BYTES = 107 if sys.platform == "linux" else 103
+SHARED_MEMORY = Path("/dev/shm")
+MARK = "raymd.json"
+# Ends when the process at the other end of its input does, however that one ends.
+KEEPER = """
+import os, signal, sys
+kept = []
+for line in sys.stdin:
+    try:
+        kept.append(os.pidfd_open(int(line)))
+    except ProcessLookupError:
+        pass
+for process in kept:
+    try:
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a Ray of our own keeps its sessions.
+
+    Attributes:
+        folder: It.
+        note: Why not where Ray would have put them; empty if it is there.
+    """
+
+    folder: Path
+    note: str = ""
+
+
+def usual_folder() -> Path:
+    """Where Ray keeps its sessions unless told otherwise."""
+    fallback = os.environ.get("TMPDIR") if sys.platform == "linux" else None
+    return Path(os.environ.get("RAY_TMPDIR") or fallback or "/tmp") / "ray"
+
+
+def other_folders() -> list[Path]:
+    """Where we keep them if that cannot be: short paths, the last two nobody else's."""
+    roots = [Path("/tmp"), Path("/var/tmp")]
+    return [root / name for name in ("ray", f"ray-{os.getuid()}") for root in roots]
+
+
+def choose_place() -> Place:
+    """The first folder that can be written and whose sockets have paths short enough.
+
+    Raises:
+        UserError: there is none; with what is wrong with each.
+    """
+    usual = usual_folder()
+    why = _unfit(usual)
+    if not why:
+        return Place(usual)
+    tried = [f"{usual} {why}"]
+    for folder in other_folders():
+        other = _unfit(folder)
+        if not other:
+            return Place(folder, f"its files in {folder}, for {usual} {why} (RAY_TMPDIR)")
+        tried.append(f"{folder} {other}")
+    raise UserError(
+        "Ray needs a folder for its sockets that can be written, with a short path (RAY_TMPDIR): "
+        + "; ".join(dict.fromkeys(tried))
+    )
+
+
+def _unfit(folder: Path) -> str:
+    """Why Ray cannot use a folder; empty if it can."""
+    length = len(os.fsencode(folder / LONGEST))
+    if length > SOCKET_BYTES:
+        return f"makes paths of {length} bytes, and sockets' may have {SOCKET_BYTES}"
+    return "" if _can_write(folder) else "cannot be written"
+
+
+def _can_write(folder: Path) -> bool:
+    """Whether a folder can be written, or made; none is made, for Ray gives it its rights."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+
+
+def environment() -> dict[str, str]:
+    """What a Ray of our own needs beside the usual: a token where there is no home to keep one."""
+    chosen = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    if any(name in os.environ for name in chosen) or _has_home():
+        return {}
+    return {"RAY_AUTH_TOKEN": _token()}
+
+
+def _has_home() -> bool:
+    try:
+        token = Path.home() / ".ray" / "auth_token"
+    except RuntimeError:  # HOME is unset, and the user is in no list of users
+        return False
+    return os.access(token, os.R_OK) or (not token.exists() and _can_write(token.parent))
+
+
+@cache
+def _token() -> str:
+    return token_hex(32)  # one a process, for Ray remembers what it read first
+
+
+def shared_memory_bytes() -> int | None:
+    """Bytes free in shared memory; None where there is none such."""
+    return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else None
+
+
+def store_note(free: int | None, *, store: int, folder: Path) -> str:
+    """What to say of an object store that shared memory was too small for.
+
+    Args:
+        free: Bytes of shared memory before Ray began; None where there is none such.
+        store: Bytes that the store may take.
+        folder: Where Ray puts it then.
+
+    Returns:
+        Empty if it fits.
+    """
+    if free is None or free >= store:
+        return ""
+    return (
+        f"its objects on disk in {folder}, which is slower, for the store wants {num_bytes(store)}"
+        f" and {SHARED_MEMORY} has {num_bytes(free)} (docker run --shm-size={-(-store // 2**30)}g)"
+    )
+
+
+@contextmanager
+def keeper() -> Iterator[Callable[[], None]]:
+    """A small process that ends Ray's agents after the block, and after a driver that was killed.
+
+    The agents need more than a minute to end after their raylet was killed: they first try to
+    report that to a control service which is gone too (60 s, fixed; Ray 2.60). Nothing is done
+    where Ray does not tie its processes to ours in the first place (all but Linux).
+
+    Yields:
+        To be called in the block once Ray has started.
+    """
+    if not hasattr(os, "pidfd_open"):
+        yield lambda: None
+        return
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", KEEPER],
+        stdin=subprocess.PIPE,
+        text=True,
+        cwd="/",  # it holds nobody's folder
+        start_new_session=True,  # a terminal's Ctrl-C is the driver's alone
+    )
+
+    def watch() -> None:
+        assert process.stdin is not None
+        raylets = [child for child in psutil.Process().children() if child.name() == "raylet"]
+        for agent in (child for raylet in raylets for child in raylet.children()):
+            process.stdin.write(f"{agent.pid}\n")
+        process.stdin.flush()
+
+    try:
+        yield watch
+    finally:
+        process.communicate()
+
+
+def mark(session: Path) -> None:
+    """Say in a session's folder which process began it, for ``raymd clean``."""
+    own = psutil.Process()
+    text = json.dumps({"pid": own.pid, "started": own.create_time()})
+    (session / MARK).write_text(text, encoding="utf-8")
