@@ -36,4 +36,6 @@ def plan_of(config: FitConfig, run: Run, nodes: Sequence[Node]) -> Plan:
         gpus_per_worker=config.gpus_per_worker,
         threads=recorded["threads"] if recorded else None,
         device=config.device,
+        placement=config.placement,
+        slots=config.slots,
     )

@@ -108,12 +108,17 @@ class Dispatch:
         self.standings[student] = Standing(stop, has_published=True, is_finished=is_finished)
         self._slots[slot].student = None
 
-    def lost(self, student: str) -> None:
-        """A student is not trained any further, and nobody waits for it."""
+    def lost(self, student: str) -> list[int]:
+        """A student is not trained any further, and nobody waits for it.
+
+        Returns:
+            Its slot, if it has one: to be closed, for nobody knows how its workers are.
+        """
         self.standings.pop(student, None)
-        for slot in self._slots.values():
-            if slot.student == student:
-                slot.student, slot.is_closing = None, True
+        lost = [number for number, slot in self._slots.items() if slot.student == student]
+        for number in lost:
+            self._slots[number].student, self._slots[number].is_closing = None, True
+        return lost
 
     def gone(self, slot: int) -> None:
         """A slot's workers have ended."""

@@ -82,7 +82,7 @@ def make_plan(
     Args:
         workers: How many workers each student has, by its id.
         nodes: What each node of the cluster has in all, with keys ``CPU`` and ``GPU``.
-        cpus_per_worker: None: the cluster's CPUs over the workers at a time.
+        cpus_per_worker: None: the cluster's CPUs over the workers that fit at a time.
         gpus_per_worker: None: one if the device is a GPU, else none.
         threads: What an earlier attempt of the run recorded; None: the worker's whole CPUs.
         device: ``auto``: a GPU if the cluster has any and workers are to hold one, else the CPU.
@@ -100,13 +100,14 @@ def make_plan(
     if gpus is None:
         gpus = 1.0 if resolved == "cuda" else 0.0
     _check_whole_gpus(workers, gpus)
-    needed = sum(workers.values())
-    at_once = needed if placement == "resident" else min(slots or needed, needed)
+    needed = at_once = sum(workers.values())
     if placement != "resident":
         least = cpus_per_worker or (0.0 if resolved == "cuda" else 1.0)
         fitting = num_fitting(_resources(least, gpus), nodes)
-        at_once = min(at_once, max(fitting, max(workers.values())))
+        at_once = min(needed, max(fitting, max(workers.values())))
+    # Not the larger for fewer slots: threads, and with them weights, are those of any placement.
     cpus = cpus_per_worker or _default_cpus(at_once, nodes, gpus)
+    at_once = min(at_once, slots or at_once)
     if placement == "auto":
         placement = "resident" if at_once == needed else "sliced"
     plan = Plan(

@@ -7,33 +7,27 @@ worker does. Whatever ends the driver, `--resume` goes on from what is committed
 """
 
 import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 import ray
 import torch
 from rich.console import Console
 
-from raymd.config import FitConfig, parse_checkpoint_every
-from raymd.distillation.soft_labels import BlockLayout
+from raymd.config import FitConfig
 from raymd.errors import RaymdError
-from raymd.execution.aggregator import start_aggregator
+from raymd.execution.attempt import attempt
 from raymd.execution.cluster import alive_nodes, plan_of
 from raymd.execution.collect import collect
-from raymd.execution.following import follow, interruptible
-from raymd.execution.monitor import start_monitor
+from raymd.execution.drive import TrainingError
 from raymd.execution.opening import Run, open_run
 from raymd.execution.plan import Plan
 from raymd.execution.ray_setup import connected
+from raymd.execution.shared_storage import check_shared
 from raymd.execution.shipping import pack
-from raymd.execution.student import SegmentOrder
-from raymd.execution.students import StudentThread
+from raymd.execution.signals import interruptible
 from raymd.execution.telling import OnEvent, Telling
-from raymd.models.shipped import shipped_models
-from raymd.result import ENDED, PLAN, SCRATCH, Result, checkpoints_folder
+from raymd.result import ENDED, PLAN, Result, checkpoints_folder
 from raymd.runs import IDENTITY, begin
 from raymd.view.text import count_of
 
@@ -42,8 +36,10 @@ SLOW_BF16 = (
 )
 
 
-class TrainingError(RaymdError):
-    """A student could not go on; the message names it and the remedy."""
+DISPLACED = (
+    "work of others took the cluster's place: all students have committed and left, and ask for it"
+    " again"
+)
 
 
 class InterruptedRunError(RaymdError):
@@ -87,8 +83,10 @@ def fit(
 def _train(config: FitConfig, run: Run, telling: Telling) -> Result:
     started = time.perf_counter()
     with connected(address=config.address, verbose=config.verbose) as where:
-        plan = plan_of(config, run, alive_nodes())
+        nodes = alive_nodes()
+        plan = plan_of(config, run, nodes)
         telling.announce(f"cluster: {where}; {_describe(plan)}")
+        check_shared(run.storage, nodes)
         if _slow_bf16(run, plan):
             telling.announce(SLOW_BF16)
         try:
@@ -136,9 +134,21 @@ def _describe(plan: Plan) -> str:
     each = "each worker" if some else "each"
     cpus = "1 CPU" if plan.cpus_per_worker == 1 else f"{plan.cpus_per_worker:g} CPUs"
     return (
-        f"{count_of(len(plan.students), 'student')} at once, {each} {cpus},"
+        f"{count_of(len(plan.students), 'student')} {_turns(plan)}, {each} {cpus},"
         f" {count_of(plan.threads, 'thread')}{device}{workers}"
     )
+
+
+def _turns(plan: Plan) -> str:
+    """How many at a time, and why."""
+    if plan.placement == "resident":
+        return "at once"
+    if plan.slots < plan.num_workers:
+        return (
+            f"in turns, for {count_of(plan.slots, 'worker')} of {plan.num_workers} fit at a time"
+            " (--placement, --slots)"
+        )
+    return "in turns, though all fit (--placement)"
 
 
 def _slow_bf16(run: Run, plan: Plan) -> bool:
@@ -152,89 +162,38 @@ def cpu_has_bf16() -> bool:
 
 
 def _run_students(config: FitConfig, run: Run, plan: Plan, telling: Telling) -> None:
-    """Run every student to the schedule's end.
+    """Run every student to the schedule's end, in as many attempts as it takes.
 
     Raises:
         TrainingError: a student failed for good.
         InterruptedRunError: a signal came; all students have committed.
+        AdmissionTimeoutError: other jobs held the cluster for too long.
     """
-    with interruptible() as interruption, _actors(run) as (monitor, aggregator):
-        orders = _orders(config, run, plan, monitor, aggregator)
-        threads = [StudentThread(order, plan) for order in orders]
-        for thread in threads:
-            thread.start()
-        try:
-            follow(threads, monitor, telling.show, interruption)
-        finally:
-            for thread in threads:
-                thread.abandon()
-        reason = ray.get(monitor.reason.remote("the aggregator"))
-    _check_ending(run, threads, reason)
-
-
-def _check_ending(run: Run, threads: list[StudentThread], reason: str | None) -> None:
-    records = [thread.record for thread in threads]
-    failed = [record for record in records if record is not None and record.ending == "failed"]
-    if failed:
-        error = TrainingError(f"{failed[0].error} (run {run.storage.uri}; --resume goes on)")
-        error.exit_code = failed[0].exit_code
+    data = ray.put(pack(run.data))
+    with interruptible() as interruption:
+        outcome = attempt(config, run, plan, data, telling, interruption)
+        while outcome.ending == "displaced":
+            telling.announce(DISPLACED)
+            plan = _plan_again(config, run, plan, telling)
+            outcome = attempt(config, run, plan, data, telling, interruption)
+    if outcome.ending == "failed":
+        error = TrainingError(f"{outcome.error} (run {run.storage.uri}; --resume goes on)")
+        error.exit_code = outcome.exit_code
         raise error
-    if reason is not None:
-        raise TrainingError(f"the aggregator failed: {reason} (run {run.storage.uri})")
-    # a signal in the last moment of a run that reached its end changes nothing
-    if any(record is None or record.ending != "reached" for record in records):
+    if outcome.ending == "stopped":
         raise InterruptedRunError(
             f"stopped, and everything is committed in {run.storage.uri}; "
             f"--resume --name {run.name} goes on"
         )
 
 
-@contextmanager
-def _actors(run: Run) -> Iterator[tuple[Any, Any]]:
-    """The run's monitor and aggregator while the block runs; both are ended after it."""
-    attempt = uuid.uuid4().hex[:8]
-    layout = BlockLayout(len(run.data.train), len(run.data.classes))
-    monitor = start_monitor(f"monitor-{attempt}")
-    aggregator = start_aggregator(
-        run.storage,
-        attempt=attempt,
-        method=run.settings.method,
-        students=[student.id for student in run.settings.students],
-        num_blocks=layout.num_blocks,
-        monitor=f"monitor-{attempt}",
-    )
-    try:
-        yield monitor, aggregator
-    finally:
-        ray.kill(aggregator, no_restart=True)
-        ray.kill(monitor, no_restart=True)
-        run.storage.delete(SCRATCH)
-
-
-def _orders(
-    config: FitConfig, run: Run, plan: Plan, monitor: Any, aggregator: Any
-) -> list[SegmentOrder]:
-    settings = run.settings
-    schedule = settings.schedule()
-    data = ray.put(pack(run.data))
-    return [
-        SegmentOrder(
-            student=student,
-            settings=settings,
-            run=run.name,
-            storage=run.storage,
-            data=[data],
-            start=schedule.start,
-            stop=schedule.end,
-            threads=plan.threads,
-            device=plan.device,
-            checkpoint_every=parse_checkpoint_every(config.checkpoint_every),
-            models=shipped_models([student.arch]),
-            aggregator=aggregator,
-            monitor=monitor,
-        )
-        for student in settings.students
-    ]
+def _plan_again(config: FitConfig, run: Run, before: Plan, telling: Telling) -> Plan:
+    """The plan on the cluster as it is now; nodes may have come or gone."""
+    plan = plan_of(config, run, alive_nodes())
+    if plan != before:
+        telling.announce(f"placed anew: {_describe(plan)}")
+        run.storage.commit(PLAN, plan.to_dict())
+    return plan
 
 
 def _tidy(run: Run) -> None:

@@ -41,7 +41,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class TimingOrder:
-    """What an actor is told to time; see TimedStudent and SegmentOrder."""
+    """What an actor is told to time; see TimedStudent and Work."""
 
     student: StudentConfig
     settings: Settings

@@ -212,6 +212,49 @@ class StoppedFields(TypedDict):
     step: int
 
 
+class SegmentFields(TypedDict):
+    """A slot has brought a student from one position to another, with all that belongs to it:
+    restoring, training, publishing, waiting.
+
+    Attributes:
+        slot: Number of the worker group that did it.
+        start_epoch, stop_epoch: The epoch that came first, and the one that comes next.
+        seconds: From the order to the record.
+    """
+
+    student: str
+    slot: int
+    start_epoch: int
+    stop_epoch: int
+    seconds: float
+
+
+class LostFields(TypedDict):
+    """A student is not trained any further, and the others go on without it.
+
+    Attributes:
+        epoch, step: Where it stands.
+        reason: In one line.
+    """
+
+    student: str
+    epoch: int
+    step: int
+    reason: str
+
+
+class MemoryFields(TypedDict):
+    """What the run holds in the cluster's object stores: its images, and soft labels.
+
+    Attributes:
+        bytes: Now.
+        peak_bytes: At most so far, in this attempt.
+    """
+
+    bytes: int
+    peak_bytes: int
+
+
 class FinishedFields(TypedDict):
     """A student's final files are committed."""
 
@@ -278,6 +321,18 @@ class StoppedEvent(StoppedFields):
 
 class FinishedEvent(FinishedFields):
     event: Literal["finished"]
+
+
+class SegmentEvent(SegmentFields):
+    event: Literal["segment"]
+
+
+class LostEvent(LostFields):
+    event: Literal["lost"]
+
+
+class MemoryEvent(MemoryFields):
+    event: Literal["memory"]
 
 
 class NoteEvent(NoteFields):

@@ -16,6 +16,10 @@ from raymd.view.event_types import (
     EpochFields,
     FinishedEvent,
     FinishedFields,
+    LostEvent,
+    LostFields,
+    MemoryEvent,
+    MemoryFields,
     NoteEvent,
     NoteFields,
     ProgressEvent,
@@ -28,6 +32,8 @@ from raymd.view.event_types import (
     RunFinishedFields,
     RunStartedEvent,
     RunStartedFields,
+    SegmentEvent,
+    SegmentFields,
     StartedEvent,
     StartedFields,
     StoppedEvent,
@@ -76,6 +82,18 @@ def stopped(**fields: Unpack[StoppedFields]) -> StoppedEvent:
     return {"event": "stopped", **fields}
 
 
+def segment(**fields: Unpack[SegmentFields]) -> SegmentEvent:
+    return {"event": "segment", **fields}
+
+
+def lost(**fields: Unpack[LostFields]) -> LostEvent:
+    return {"event": "lost", **fields}
+
+
+def memory(**fields: Unpack[MemoryFields]) -> MemoryEvent:
+    return {"event": "memory", **fields}
+
+
 def finished(**fields: Unpack[FinishedFields]) -> FinishedEvent:
     return {"event": "finished", **fields}
 
@@ -100,6 +118,9 @@ EVENTS: Mapping[str, Any] = {
     "taught": TaughtEvent,
     "restarted": RestartedEvent,
     "stopped": StoppedEvent,
+    "segment": SegmentEvent,
+    "lost": LostEvent,
+    "memory": MemoryEvent,
     "finished": FinishedEvent,
     "note": NoteEvent,
     "run_finished": RunFinishedEvent,

@@ -138,7 +138,7 @@ def test_nobody_waits_for_a_lost_student() -> None:
     slot_of = {action.segment.student: action.slot for action in first}
     one.ended(slot_of["a"])
     assert one.actions() == []  # a waits for b's soft labels
-    one.lost("b")
+    assert one.lost("b") == [slot_of["b"]]
     assert one.actions() == [
         Assign(slot_of["a"], Segment("a", Position(1), Position(4)), opens=False)
     ]

@@ -11,7 +11,7 @@ import ray  # noqa: F401  # psutil is ray's
 
 import psutil  # isort: skip  # ray brings it along, so it is there after ray
 
-from raymd.execution.following import Interruption, interruptible
+from raymd.execution.signals import Interruption, interruptible
 from raymd.storage import Storage
 from tests.execution.commands import Command, command, start
 from tests.execution.conftest import descendants

@@ -22,8 +22,8 @@ def test_events_come_out_once_and_in_order() -> None:
         monitor = Monitor()
         for number in range(3):
             await monitor.push(event(number))
-        assert await monitor.take(5.0) == [event(0), event(1), event(2)]
-        assert await monitor.take(0.01) == []
+        assert (await monitor.take(5.0)).events == [event(0), event(1), event(2)]
+        assert (await monitor.take(0.01)).events == []
 
     run(script())
 
@@ -31,9 +31,9 @@ def test_events_come_out_once_and_in_order() -> None:
 def test_events_that_are_there_come_out_without_waiting() -> None:
     async def script() -> None:
         monitor = Monitor()
-        assert await monitor.take(0.0) == []
+        assert (await monitor.take(0.0)).events == []
         await monitor.push(event(1))
-        assert await monitor.take(0.0) == [event(1)]
+        assert (await monitor.take(0.0)).events == [event(1)]
 
     run(script())
 
@@ -45,7 +45,7 @@ def test_taking_waits_for_the_first_event() -> None:
         await asyncio.sleep(0.01)
         assert not taking.done()
         await monitor.push(event(7))
-        assert await taking == [event(7)]
+        assert (await taking).events == [event(7)]
 
     run(script())
 
@@ -53,9 +53,9 @@ def test_taking_waits_for_the_first_event() -> None:
 def test_event_pushed_after_a_vain_wait_is_kept() -> None:
     async def script() -> None:
         monitor = Monitor()
-        assert await monitor.take(0.01) == []
+        assert (await monitor.take(0.01)).events == []
         await monitor.push(event(1))
-        assert await monitor.take(5.0) == [event(1)]
+        assert (await monitor.take(5.0)).events == [event(1)]
 
     run(script())
 
@@ -83,15 +83,15 @@ def test_waiting_for_ever_outlasts_the_stop_flag() -> None:
     run(script())
 
 
-def test_starts_are_counted_by_student_and_position() -> None:
+def test_beginnings_are_counted_by_order_and_position() -> None:
     async def script() -> None:
         monitor = Monitor()
-        starts = [await monitor.started("a", (2, 0), None) for _ in range(4)]
-        assert starts == [1, 2, 3, 4]
-        assert starts[-1] > FAILURES_AT_ONE_POSITION
-        # progress, even by a step, begins a new count; so does another student
-        assert await monitor.started("a", (2, 1), None) == 1
-        assert await monitor.started("b", (2, 0), None) == 1
+        began = [await monitor.began("a", 7, (2, 0)) for _ in range(4)]
+        assert began == [(1, 1), (2, 2), (3, 3), (4, 4)]
+        assert began[-1][1] > FAILURES_AT_ONE_POSITION
+        # progress, even by a step, begins a new count; so does the next order
+        assert await monitor.began("a", 7, (2, 1)) == (5, 1)
+        assert await monitor.began("a", 8, (2, 1)) == (1, 1)
 
     run(script())
 
@@ -101,7 +101,7 @@ def test_last_failure_is_kept_by_student() -> None:
         monitor = Monitor()
         assert await monitor.reason("a") is None
         await monitor.failed("a", "disk full")
-        await monitor.started("a", (0, 0), None)
+        await monitor.began("a", 0, (0, 0))
         await monitor.failed("a", "out of memory")
         assert await monitor.reason("a") == "out of memory"
         assert await monitor.reason("b") is None
@@ -113,10 +113,10 @@ def test_group_last_seen_is_kept_where_a_restart_has_none() -> None:
     async def script() -> None:
         monitor = Monitor()
         group: Any = object()
-        assert await monitor.group("a") is None
-        await monitor.started("a", (0, 0), group)
-        await monitor.started("a", (0, 0), None)
-        assert await monitor.group("a") is group
+        assert await monitor.group(3) is None
+        await monitor.joined(3, group)
+        await monitor.joined(3, None)
+        assert await monitor.group(3) is group
 
     run(script())
 
@@ -124,13 +124,13 @@ def test_group_last_seen_is_kept_where_a_restart_has_none() -> None:
 def test_first_reason_of_an_attempt_stays_and_an_old_one_is_forgotten() -> None:
     async def script() -> None:
         monitor = Monitor()
-        await monitor.started("a", (0, 0), None)
+        await monitor.began("a", 0, (0, 0))
         await monitor.failed("a", "disk full")
         await monitor.failed("a", "connection closed by peer")
         assert await monitor.reason("a") == "disk full"
-        await monitor.started("a", (0, 0), None)
+        await monitor.began("a", 0, (0, 0))
         assert await monitor.reason("a") == "disk full"  # of the attempt before, as is told
-        await monitor.started("a", (1, 0), None)
+        await monitor.began("a", 0, (1, 0))
         assert await monitor.reason("a") is None  # its worker was killed, and could say nothing
 
     run(script())
@@ -153,5 +153,57 @@ def test_a_worker_that_begins_late_can_ask_whether_to_stop() -> None:
         assert await monitor.is_stopping() is False
         await monitor.stop()
         assert await monitor.is_stopping() is True
+
+    run(script())
+
+
+# -- orders -----------------------------------------------------------------------------------
+
+
+def test_worker_waits_for_its_slots_next_order_and_brings_its_record() -> None:
+    async def script() -> None:
+        monitor = Monitor()
+        await monitor.assign(0, 5, "first")
+        assert await monitor.next_order(0, -1, None) == (5, "first")
+        asking = [
+            asyncio.create_task(monitor.next_order(0, 5, record)) for record in ("done", None)
+        ]
+        await asyncio.sleep(0.01)
+        assert not any(task.done() for task in asking)
+        assert (await monitor.take(5.0)).records == [(0, 5, "done")]
+        await monitor.assign(1, 6, "another slot's")
+        await monitor.assign(0, 7, "second")
+        assert await asyncio.gather(*asking) == [(7, "second")] * 2
+
+    run(script())
+
+
+def test_restarted_worker_gets_the_order_it_had_but_not_one_that_is_done() -> None:
+    async def script() -> None:
+        monitor = Monitor()
+        await monitor.assign(0, 5, "first")
+        assert await monitor.next_order(0, -1, None) == (5, "first")
+        assert await monitor.next_order(0, -1, None) == (5, "first")
+        waiting = asyncio.create_task(monitor.next_order(0, 5, "done"))
+        await asyncio.sleep(0.01)
+        restarted = asyncio.create_task(monitor.next_order(0, -1, None))
+        await asyncio.sleep(0.01)
+        assert not restarted.done()
+        await monitor.close(0)
+        assert await asyncio.gather(waiting, restarted) == [None, None]
+
+    run(script())
+
+
+def test_question_asked_again_of_another_life_brings_its_record_once() -> None:
+    async def script() -> None:
+        lives = [Monitor(), Monitor()]
+        questions = [asyncio.create_task(m.next_order(0, 5, "done")) for m in (*lives, lives[1])]
+        await asyncio.sleep(0.01)
+        taken = [await monitor.take(0.0) for monitor in lives]
+        assert taken[0].life != taken[1].life
+        assert [t.records for t in taken] == [[(0, 5, "done")]] * 2
+        for question in questions:
+            question.cancel()
 
     run(script())

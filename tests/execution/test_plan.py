@@ -298,7 +298,7 @@ def test_plan_survives_plan_json() -> None:
         (2, [{"CPU": 1.0}], {}, "sliced", 1, 1),
         (8, [TWO_CPUS], {"cpus_per_worker": 0.25}, "resident", 8, 0.25),
         (8, [TWO_CPUS], {"cpus_per_worker": 2}, "sliced", 1, 2),
-        (8, [LAPTOP], {"slots": 2}, "sliced", 2, 4),
+        (8, [LAPTOP], {"slots": 2}, "sliced", 2, 1),  # the same threads as with 8
         (2, [LAPTOP], {"slots": 5}, "resident", 2, 4),
         (2, [LAPTOP], {"placement": "sliced"}, "sliced", 2, 4),
         (5, [GPU_NODE], {}, "sliced", 4, 4),

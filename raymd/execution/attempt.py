@@ -1,0 +1,154 @@
+"""One attempt at a run: a lease, the run's actors, and the slots that train in them.
+
+The run's plan enters, an Outcome leaves. When work of others takes the cluster's place, there is
+another attempt; whatever ends one, everything is committed.
+"""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+from raymd.config import FitConfig, parse_checkpoint_every
+from raymd.distillation.soft_labels import BlockLayout
+from raymd.execution.admission import MONITOR_PREFIX
+from raymd.execution.admitted import admitted
+from raymd.execution.aggregator import start_aggregator
+from raymd.execution.dispatch import Dispatch
+from raymd.execution.drive import Drive, Outcome
+from raymd.execution.lateness import Lateness
+from raymd.execution.monitor import start_monitor
+from raymd.execution.opening import Run
+from raymd.execution.orders import Work
+from raymd.execution.pace import Pace, operations
+from raymd.execution.plan import Plan
+from raymd.execution.signals import Interruption
+from raymd.execution.standings import standings
+from raymd.execution.telling import Telling
+from raymd.models.shipped import shipped_models
+from raymd.result import SCRATCH
+from raymd.runs import read_history
+
+
+def attempt(
+    config: FitConfig,
+    run: Run,
+    plan: Plan,
+    data: Any,
+    telling: Telling,
+    interruption: Interruption,
+) -> Outcome:
+    """Hold a lease for all that the plan needs, and run the students in it.
+
+    Args:
+        config: What the user asked for.
+        run: What was begun.
+        plan: Where.
+        data: Reference of the run's Shipment.
+        telling: Who is told.
+        interruption: Of ``interruptible``.
+
+    Returns:
+        How it ended; no worker is left.
+
+    Raises:
+        AdmissionTimeoutError: other jobs held the cluster for too long.
+        KeyboardInterrupt: a second signal came.
+    """
+    name = f"{MONITOR_PREFIX}{uuid.uuid4().hex[:8]}"
+    monitor = start_monitor(name)
+    try:
+        with admitted(
+            plan.bundles,
+            run=run.storage.uri,
+            monitor=monitor,
+            monitor_name=name,
+            wait_s=config.wait_s,
+            tell=telling.announce,
+            stopping=lambda: interruption.name is not None,
+        ) as granted:
+            if not granted:
+                return Outcome("stopped")
+            with _aggregator(run, name) as aggregator:
+                work = _work(config, run, plan, data, monitor=monitor, aggregator=aggregator)
+                return _drive(config, run, plan, work, telling, interruption).run()
+    finally:
+        ray.kill(monitor, no_restart=True)
+        run.storage.delete(SCRATCH)
+
+
+@contextmanager
+def _aggregator(run: Run, monitor: str) -> Iterator[Any]:
+    """The run's aggregator while the block runs."""
+    aggregator = start_aggregator(
+        run.storage,
+        attempt=monitor.removeprefix(MONITOR_PREFIX),
+        method=run.settings.method,
+        students=[student.id for student in run.settings.students],
+        num_blocks=_layout(run).num_blocks,
+        monitor=monitor,
+    )
+    try:
+        yield aggregator
+    finally:
+        ray.kill(aggregator, no_restart=True)
+
+
+def _layout(run: Run) -> BlockLayout:
+    return BlockLayout(len(run.data.train), len(run.data.classes))
+
+
+def _work(
+    config: FitConfig, run: Run, plan: Plan, data: Any, *, monitor: Any, aggregator: Any
+) -> Work:
+    return Work(
+        settings=run.settings,
+        run=run.name,
+        storage=run.storage,
+        data=[data],
+        threads=plan.threads,
+        device=plan.device,
+        checkpoint_every=parse_checkpoint_every(config.checkpoint_every),
+        models=shipped_models([student.arch for student in run.settings.students]),
+        aggregator=aggregator,
+        monitor=monitor,
+    )
+
+
+def _drive(
+    config: FitConfig,
+    run: Run,
+    plan: Plan,
+    work: Work,
+    telling: Telling,
+    interruption: Interruption,
+) -> Drive:
+    schedule, students = run.settings.schedule(), run.settings.students
+    now = standings(run, num_blocks=_layout(run).num_blocks)
+    sliced = plan.placement == "sliced"
+    # resident students all start at once, so nobody goes first
+    needed = operations(students, run.data) if sliced else {s.id: 1.0 for s in students}
+    pace = Pace(needed, history=read_history(run.storage))
+    return Drive(
+        work=work,
+        plan=plan,
+        dispatch=Dispatch(
+            schedule,
+            workers=plan.workers,
+            standings=now,
+            slots=plan.slots,
+            sliced=sliced,
+            cost=pace.cost,
+        ),
+        lateness=Lateness(
+            schedule,
+            positions={student: standing.position for student, standing in now.items()},
+            timeout_s=config.barrier_timeout_s,
+        ),
+        pace=pace,
+        show=telling.show,
+        interruption=interruption,
+        goes_on=config.on_student_loss == "continue",
+    )

@@ -1,0 +1,119 @@
+"""One thread and one TorchTrainer a slot, until the slot is closed.
+
+Ray Train restarts a slot's workers by itself; what it cannot mend (its own controller died)
+is a new attempt here, under a fresh Ray run name: a run directory of Train's that a crash left
+half-written would block the restart.
+"""
+
+import threading
+import uuid
+from collections import Counter
+from typing import Any, Literal, cast
+
+import ray
+from ray.exceptions import RayActorError
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.util import remove_placement_group
+
+from raymd.distillation.schedule import Position
+from raymd.execution.dispatch import Segment
+from raymd.execution.monitor import FAILURES_AT_ONE_POSITION
+from raymd.execution.orders import Work, newest_position
+from raymd.execution.plan import Plan
+from raymd.execution.worker import train_loop
+from raymd.result import SCRATCH
+
+# Workers are restarted without end; what is no failure of theirs is answered here.
+FAILURES: Any = {"max_failures": -1, "controller_failure_limit": 0}
+Ending = Literal["closed", "no room", "failed"]
+
+
+class SlotThread(threading.Thread):
+    """Holds a slot's workers until the monitor closes it.
+
+    Args:
+        slot: Its number.
+        work: What its workers are given.
+        plan: Their resources.
+        num_workers: How many there are.
+
+    Attributes:
+        segment: What they were told to train last.
+        ending: How it ended; None while it goes on. ``no room``: work of others holds the place.
+        error: Why it failed.
+    """
+
+    def __init__(self, slot: int, work: Work, plan: Plan, *, num_workers: int) -> None:
+        super().__init__(name=f"slot {slot}", daemon=True)
+        self.slot = slot
+        self.work = work
+        self.plan = plan
+        self.num_workers = num_workers
+        self.segment: Segment | None = None
+        self.ending: Ending | None = None
+        self.error = ""
+        self._abandoned = threading.Event()
+
+    def abandon(self) -> None:
+        """Nobody waits for this thread any more: make no further attempt, and no call of Ray's,
+        which would start a Ray anew once the driver has left its own."""
+        self._abandoned.set()
+
+    def run(self) -> None:
+        """The thread's body; never raises."""
+        failures: Counter[tuple[Segment | None, Position | None]] = Counter()
+        while self.ending is None:
+            try:
+                self._attempt()
+                self.ending = "closed"
+            except Exception as error:  # whatever Ray raises, the driver reports it
+                if self._abandoned.is_set():
+                    return
+                if is_out_of_room(error):
+                    self.ending = "no room"
+                    return
+                place = self._place()
+                failures[place] += 1
+                if failures[place] >= FAILURES_AT_ONE_POSITION:
+                    self.error = f"{type(error).__name__}: {error}"
+                    self.ending = "failed"
+                self.release()
+
+    def _place(self) -> tuple[Segment | None, Position | None]:
+        segment = self.segment
+        if segment is None:
+            return None, None
+        return segment, newest_position(self.work.storage, segment.student)
+
+    def _attempt(self) -> None:
+        trainer: Any = TorchTrainer(
+            cast("Any", train_loop),
+            train_loop_config={"work": self.work, "slot": self.slot},
+            scaling_config=ScalingConfig(
+                num_workers=self.num_workers,
+                use_gpu=self.plan.device == "cuda",
+                resources_per_worker=self.plan.worker_resources,
+            ),
+            run_config=RunConfig(
+                name=f"slot-{self.slot}-{uuid.uuid4().hex[:8]}",
+                storage_path=self.work.storage.sub(SCRATCH).uri,
+                failure_config=FailureConfig(**FAILURES),
+            ),
+        )
+        trainer.fit()
+
+    def release(self) -> None:
+        """Remove the slot's placement group: that of a dead controller, or of stuck workers."""
+        try:
+            group = ray.get(self.work.monitor.group.remote(self.slot))
+        except RayActorError:
+            return  # the driver has ended the attempt, and its groups with it
+        if group is not None:
+            remove_placement_group(group)
+
+
+def is_out_of_room(error: Exception) -> bool:
+    """Whether Ray Train waited in vain for a worker group's place in the cluster."""
+    cause = error.controller_failure if isinstance(error, ControllerError) else None
+    return type(cause).__name__ == "WorkerGroupStartupTimeoutError"

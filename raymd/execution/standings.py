@@ -1,0 +1,53 @@
+"""Where a run's students stand, read from what is committed."""
+
+from raymd.distillation.schedule import Position, Schedule
+from raymd.errors import StorageError
+from raymd.exchange import blocks, names
+from raymd.exchange.blocks import committed_blocks
+from raymd.execution.dispatch import Standing
+from raymd.execution.opening import Run
+from raymd.execution.orders import newest_position
+from raymd.result import model_record
+from raymd.storage import Storage
+
+
+def standings(run: Run, *, num_blocks: int) -> dict[str, Standing]:
+    """Every student of a run but those lost, by id.
+
+    Args:
+        run: The run.
+        num_blocks: Of each publication.
+    """
+    lost = {loss.student for loss in getattr(blocks, "read_losses", lambda _: [])(run.storage)}
+    schedule = run.settings.schedule()
+    return {
+        student.id: _standing(run.storage, schedule, student.id, num_blocks)
+        for student in run.settings.students
+        if student.id not in lost
+    }
+
+
+def _standing(storage: Storage, schedule: Schedule, student: str, num_blocks: int) -> Standing:
+    position = newest_position(storage, student)
+    return Standing(
+        position,
+        has_published=_has_published(storage, schedule, student, position, num_blocks),
+        is_finished=position == schedule.end and _is_there(storage, model_record(student)),
+    )
+
+
+def _has_published(
+    storage: Storage, schedule: Schedule, student: str, position: Position, num_blocks: int
+) -> bool:
+    epoch = schedule.barrier_at(position)
+    if epoch is None:
+        return False
+    done = committed_blocks(storage, names.published_folder(epoch.cycle, student))
+    return len(done) == num_blocks or _is_there(storage, names.complete_record(epoch.cycle))
+
+
+def _is_there(storage: Storage, record: str) -> bool:
+    try:
+        return storage.record(record) is not None
+    except StorageError:  # damaged: it will be made again
+        return False
