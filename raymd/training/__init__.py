@@ -8,6 +8,8 @@ segment.py     run_segment: the one loop of the product, with teachers.py and pr
 step.py        one epoch of steps
 publish.py     soft labels of every training sample, committed block by block
 evaluate.py    predictions and accuracy in eval mode
-checkpoint.py  commit and restore
+checkpoint.py  commit, and which checkpoints are kept
+restore.py     the newest intact checkpoint, and what is done about damaged ones
+rebuild.py     damaged soft labels, made again from checkpoints
 finish.py      the student's final files: weights, predictions, model.json
 """

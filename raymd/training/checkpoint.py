@@ -1,13 +1,15 @@
-"""Commit and restore: a student's state on its way to and from the run directory.
+"""Commit: a student's state on its way to the run directory; restore.py is the way back.
 
 A checkpoint is one record naming weights (safetensors), optimiser state (loadable with
 ``weights_only``) and, where there is one, the best weights so far; the position and the running
-sums stand in the record. The newest two are kept, and the one a student published from stays
-until the next cycle's teacher: soft labels can be made again from it, exactly.
+sums stand in the record. The newest two are kept. So is the one a student published from until the
+next cycle's teacher is complete, which says that everybody has done with this one: until then its
+soft labels can be made again, exactly (rebuild.py).
 """
 
 import io
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -15,14 +17,13 @@ import torch
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from raymd.distillation.schedule import Position
 from raymd.errors import StorageError
+from raymd.exchange import names
 from raymd.result import history_part
 from raymd.storage import FILES, Storage
-from raymd.training.building import new_state
-from raymd.training.student import Best, StudentState, StudentTask, Sums
+from raymd.training.student import StudentState, StudentTask, Sums
 from raymd.view.events import encode_history
 
 KEPT = 2
@@ -34,7 +35,7 @@ def checkpoint_record(folder: str, position: Position) -> str:
 
 
 def committed_positions(storage: Storage, folder: str) -> list[Position]:
-    """Positions that a student has committed, in order."""
+    """Positions that a student has committed, in order; restore may find some of them damaged."""
     stems = (
         name.removesuffix(".json")
         for name in storage.list(f"{folder}/checkpoints")
@@ -82,18 +83,18 @@ def _commit(task: StudentTask, state: StudentState, all_sums: list[Sums]) -> Non
     name = checkpoint_record(task.folder, state.position)
     record = task.storage.commit(name, {**_fields(state, all_sums), FILES: carried}, files=files)
     _note_committed(state, record)
-    _drop_old(task, state)
+    _drop_old(task)
 
 
 def _note_committed(state: StudentState, record: dict[str, Any]) -> None:
-    state.publish_id = _publish_id(record)
+    state.publish_id = publish_id(record)
     if state.best is not None:
         state.best.weights = None
         state.best.entry = record[FILES][state.best.file]
 
 
-def _publish_id(record: dict[str, Any]) -> str:
-    """Checksum of the weights: equal weights publish under equal ids, in every attempt."""
+def publish_id(record: dict[str, Any]) -> str:
+    """Checksum of a checkpoint's weights: equal weights publish under equal ids, always."""
     entries = record[FILES].items()
     return next(e["xxh3_128"] for file, e in entries if file.endswith("-weights.safetensors"))
 
@@ -119,42 +120,42 @@ def _fields(state: StudentState, all_sums: list[Sums]) -> dict[str, Any]:
     }
 
 
-def _drop_old(task: StudentTask, state: StudentState) -> None:
+def _drop_old(task: StudentTask) -> None:
     positions = committed_positions(task.storage, task.folder)
-    barriers = [Position(epoch) for epoch in task.schedule.barriers]
-    # Once past a barrier, a student has seen its teacher: everybody has done with the one before.
-    passed = max((b for b in barriers if b < state.position), default=task.schedule.start)
-    pinned = {b for b in barriers if b >= passed}
-    kept = {*positions[-KEPT:], *(pinned & set(positions))}
-    records = {p: task.storage.record(checkpoint_record(task.folder, p)) or {} for p in positions}
-    needed = {file for p in kept for file in records[p].get(FILES, {})}
-    for position in sorted(set(positions) - kept):
-        task.storage.delete(checkpoint_record(task.folder, position))
-        for file in set(records[position].get(FILES, {})) - needed:
+    sweep(task, kept={*positions[-KEPT:], *(p for p in positions if _is_pinned(task, p))})
+
+
+def _is_pinned(task: StudentTask, position: Position) -> bool:
+    """Whether the soft labels published here may still be wanted, by whoever is behind."""
+    barrier = task.schedule.barrier_at(position)
+    return barrier is not None and not is_complete(task, barrier.cycle + 1)
+
+
+def is_complete(task: StudentTask, cycle: int) -> bool:
+    """Whether a cycle's teachers are whole, and those of the cycle before therefore gone."""
+    return task.storage.exists(names.complete_record(cycle))
+
+
+def sweep(task: StudentTask, *, kept: Iterable[Position]) -> None:
+    """Remove all of a student's checkpoints but these, and files that belong to none.
+
+    Records go first. A kept record that cannot be read keeps the files of its own name: restore
+    tells of it.
+    """
+    folder = f"{task.folder}/checkpoints"
+    stems = [checkpoint_record(task.folder, position).removesuffix(".json") for position in kept]
+    named = {file for stem in stems for file in _files_of(task, f"{stem}.json")}
+    there = [f"{folder}/{name}" for name in task.storage.list(folder)]
+    for file in sorted(there, key=lambda name: not name.endswith(".json")):
+        if file not in named and not file.startswith(tuple(stems)):
             task.storage.delete(file)
 
 
-def restore(task: StudentTask, *, start: Position) -> StudentState:
-    """The student at its newest committed position, or new if it has none.
-
-    Args:
-        task: The student.
-        start: A position the caller knows to be committed; the newest may be further on.
-
-    Raises:
-        StorageError: a committed file is damaged, or ``start`` is not there any more.
-    """
-    positions = task.ranks.from_first(committed_positions(task.storage, task.folder))
-    state = new_state(task, initialise=not positions)
-    newest = positions[-1] if positions else task.schedule.start
-    if newest < start:
-        raise StorageError(f"{task.student.id} should be at {start}, storage ends at {newest}")
-    if not positions:
-        return state
-    record = task.storage.record(checkpoint_record(task.folder, newest))
-    assert record is not None
-    _load(task, state, record, newest)
-    return state
+def _files_of(task: StudentTask, record: str) -> Iterable[str]:
+    try:
+        return (task.storage.record(record) or {}).get(FILES, {})
+    except StorageError:
+        return ()
 
 
 def load_weights(task: StudentTask, position: Position) -> dict[str, Tensor]:
@@ -165,33 +166,3 @@ def load_weights(task: StudentTask, position: Position) -> dict[str, Tensor]:
         raise StorageError(f"{task.storage.uri}/{name} is missing")
     file = name.removesuffix(".json") + "-weights.safetensors"
     return load_safetensors(task.storage.read_committed(file, record=record).to_pybytes())
-
-
-def _load(
-    task: StudentTask, state: StudentState, record: dict[str, Any], position: Position
-) -> None:
-    stem = checkpoint_record(task.folder, position).removesuffix(".json")
-    state.model.load_state_dict(load_weights(task, position))
-    data = task.storage.read_committed(f"{stem}-optimizer.pt", record=record)
-    saved = torch.load(io.BytesIO(data.to_pybytes()), map_location=task.device, weights_only=True)
-    state.optimizer.load_state_dict(saved["optimizer"])
-    state.scaler.load_state_dict(saved["scaler"])
-    if state.averaged is not None:
-        _load_averaged(task, state.averaged, record, stem)
-    state.position = state.committed = position
-    state.accuracy = record["accuracy"]
-    sums = record["sums"]
-    # another number of workers is another science, refused before; none has sums at an epoch's end
-    state.sums = Sums(**sums[task.ranks.rank])
-    if record["best"] is not None:
-        entry = record[FILES][record["best"]["file"]]
-        state.best = Best(**record["best"], entry=entry)
-    state.publish_id = _publish_id(record)
-
-
-def _load_averaged(
-    task: StudentTask, averaged: AveragedModel, record: dict[str, Any], stem: str
-) -> None:
-    data = task.storage.read_committed(f"{stem}-averaged.safetensors", record=record)
-    averaged.module.load_state_dict(load_safetensors(data.to_pybytes()))
-    averaged.n_averaged.fill_(record["averaged_steps"])

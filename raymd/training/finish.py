@@ -11,6 +11,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
+from raymd.errors import StorageError
 from raymd.result import model_record, predictions_file, weights_file
 from raymd.storage import FILES
 from raymd.training.checkpoint import weights_of
@@ -19,8 +20,8 @@ from raymd.training.student import StudentState, StudentTask
 
 
 def finish(task: StudentTask, state: StudentState) -> None:
-    """Commit the student's final files, unless they are there already."""
-    if task.storage.record(model_record(task.student.id)) is not None:
+    """Commit the student's final files, unless they are there already and intact."""
+    if _is_finished(task):
         return
     last = weights_of(state.kept)
     best = _best_weights(task, state) or last
@@ -36,6 +37,13 @@ def finish(task: StudentTask, state: StudentState) -> None:
     }
     fields = {**_description(task, state), "scores": scores}
     task.storage.commit(model_record(task.student.id), fields, files=files)
+
+
+def _is_finished(task: StudentTask) -> bool:
+    try:
+        return task.storage.check_committed(model_record(task.student.id)) is not None
+    except StorageError:
+        return False  # damaged since; the last checkpoint has all that it takes to write them again
 
 
 def _best_weights(task: StudentTask, state: StudentState) -> dict[str, Tensor] | None:

@@ -1,21 +1,24 @@
 """Publishing: a student's soft labels of every training sample, committed block by block.
 
 Eval mode, clean images, temperature t (Eq. 4). A block is committed first and handed over
-after; one that is committed already is not computed again, so publishing may be ended and
-begun anew anywhere. Equal weights give equal bytes.
+after; one that is committed already and intact is not computed again, so publishing may be ended
+and begun anew anywhere. Equal weights give equal bytes.
 """
 
 import time
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from raymd.distillation.schedule import Epoch
-from raymd.distillation.soft_labels import encode_block
+from raymd.distillation.soft_labels import decode_block, encode_block
+from raymd.errors import StorageError
 from raymd.exchange import names
-from raymd.exchange.blocks import commit_block, committed_blocks
+from raymd.exchange.blocks import commit_block, read_block
 from raymd.exchange.folder import Exchange
 from raymd.exchange.ledger import Publication
+from raymd.training.checkpoint import is_complete
 from raymd.training.evaluate import predict
 from raymd.training.student import Emit, StudentState, StudentTask
 from raymd.view import events
@@ -36,23 +39,17 @@ def publish(
         emit: Takes the ``published`` event.
     """
     cycle = epoch.cycle
-    complete = task.storage.record(names.complete_record(cycle)) is not None
-    if task.ranks.from_first(complete):
+    if task.ranks.from_first(is_complete(task, cycle)):
         return
     started = time.perf_counter()
     publication = _announce(task, state, cycle, exchange)
-    folder = names.published_folder(cycle, task.student.id)
-    done = set(committed_blocks(task.storage, folder))
     num_bytes, sample = 0, list[list[float]]()
     for block in task.ranks.mine(range(task.layout.num_blocks)):
         data = None
-        if block not in done:
-            rows_NK = _compute_rows(task, state, block)
-            metadata = block_metadata(task, publication, block)
-            data = encode_block(rows_NK, metadata=metadata)
-            commit_block(task.storage, folder, block=block, data=data, fields=metadata)
+        if not _is_published(task, publication, block):
+            data = publish_block(task, state.model, publication, block)
             num_bytes += data.nbytes
-            sample = sample or sample_of(rows_NK)
+            sample = sample or sample_of(decode_block(data)[1])
         exchange.deliver(publication, block=block, data=data)
     emit(
         events.published(
@@ -85,14 +82,38 @@ def sample_of(rows_NK: np.ndarray) -> list[list[float]]:
     return np.round(shown, 4).tolist()
 
 
-def _compute_rows(task: StudentTask, state: StudentState, block: int) -> np.ndarray:
-    """A block's soft labels, [rows, K] as they are stored."""
+def _is_published(task: StudentTask, publication: Publication, block: int) -> bool:
+    folder = names.published_folder(publication.cycle, publication.student)
+    try:
+        return read_block(task.storage, folder, block=block) is not None
+    except StorageError:
+        return False  # damaged since: the same bytes are written again
+
+
+def publish_block(
+    task: StudentTask, model: nn.Module, publication: Publication, block: int
+) -> np.ndarray:
+    """Compute and commit one block; gives back its bytes, uint8."""
+    data = compute_block(task, model, publication, block)
+    folder = names.published_folder(publication.cycle, publication.student)
+    fields = block_metadata(task, publication, block)
+    commit_block(task.storage, folder, block=block, data=data, fields=fields)
+    return data
+
+
+def compute_block(
+    task: StudentTask, model: nn.Module, publication: Publication, block: int
+) -> np.ndarray:
+    """A block of soft labels as it is stored, uint8: a function of the weights and the data.
+
+    Args:
+        task: The student that ``publication`` is of.
+        model: Its network, with the weights it published from; put into eval mode.
+    """
     first, stop = task.layout.rows(block)
-    probs_NK = predict(
-        task, state.model, task.data.train, t=task.settings.t, start=first, stop=stop
-    )
+    probs_NK = predict(task, model, task.data.train, t=task.settings.t, start=first, stop=stop)
     rows_NK: np.ndarray = probs_NK.numpy().astype(np.dtype(ENCODING))
-    return rows_NK
+    return encode_block(rows_NK, metadata=block_metadata(task, publication, block))
 
 
 def block_metadata(task: StudentTask, publication: Publication, block: int) -> dict[str, Any]:

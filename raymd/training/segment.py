@@ -16,11 +16,12 @@ from raymd.data.loader import EpochLoader
 from raymd.distillation.schedule import Epoch, Position
 from raymd.distillation.soft_labels import TeacherRows
 from raymd.exchange.folder import Exchange
-from raymd.training.checkpoint import commit_checkpoint, restore, weights_of
+from raymd.training.checkpoint import commit_checkpoint, weights_of
 from raymd.training.evaluate import count_correct
 from raymd.training.finish import finish
 from raymd.training.progress import Progress
 from raymd.training.publish import publish
+from raymd.training.restore import restore
 from raymd.training.step import epoch_record, train_epoch
 from raymd.training.student import Best, Emit, StudentState, StudentTask, Sums
 from raymd.training.teachers import Teachers
@@ -64,13 +65,16 @@ def run_segment(
 
     Raises:
         NonFiniteLossError: training diverged.
-        StorageError: committed files are damaged.
+        StorageError: committed files are damaged, and nothing intact leads on.
+        StorageWriteError: the disk is full or read-only; what was committed is intact.
     """
     schedule = task.schedule
     state = restore(task, start=start)
     emit(_started(task, state))
     for text in state.notes:
         emit(events.note(text=text))
+    if state.best is None and state.position.epoch > 0 and state.position.step == 0:
+        _evaluate(task, state, schedule.epochs[state.position.epoch - 1])  # the best were lost
     loader = task.loader()
     teachers = Teachers(task, exchange, stopping, emit)
     while True:

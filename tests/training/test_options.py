@@ -18,8 +18,9 @@ from raymd.distillation.soft_labels import decode_block
 from raymd.exchange.blocks import read_block
 from raymd.storage import Storage
 from raymd.training.building import new_state
-from raymd.training.checkpoint import committed_positions, load_weights, restore
+from raymd.training.checkpoint import committed_positions, load_weights
 from raymd.training.evaluate import predict
+from raymd.training.restore import restore
 from raymd.training.segment import commit_due, run_segment
 from raymd.training.step import train_step
 from tests.training.conftest import final_files, new_exchange, run_to, tiny_settings, tiny_tasks

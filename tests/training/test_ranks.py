@@ -11,6 +11,7 @@ from raymd.settings import Settings
 from raymd.storage import Storage
 from raymd.training.ranks import ALONE
 from tests.training.conftest import final_files, tiny_settings
+from tests.training.damage import truncate
 from tests.training.ranks_run import KILLED, run_ranks
 
 
@@ -28,7 +29,7 @@ def test_alone_everything_is_free_and_unchanged():
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_stopped_and_killed_workers_end_with_the_same_bytes(tmp_path: Path, world_size: int):
+def test_stopped_killed_and_damaged_workers_end_alike(tmp_path: Path, world_size: int):
     settings = one_student(workers=world_size, student={"ema": 0.9, "grad_clip": 1.0})
     assert run_ranks(tmp_path / "whole", settings, world_size=world_size) == [0] * world_size
     whole = final_files(Storage.at(tmp_path / "whole"))
@@ -39,6 +40,8 @@ def test_stopped_and_killed_workers_end_with_the_same_bytes(tmp_path: Path, worl
     assert 0 not in codes
     assert run_ranks(folder, settings, world_size=world_size, asks=4) == [0] * world_size
     assert not (folder / "students" / "tiny4" / "last.safetensors").exists()
+    # found by the first worker alone, and all go back
+    truncate(max((folder / "students" / "tiny4" / "checkpoints").glob("*-weights.safetensors")))
     assert run_ranks(folder, settings, world_size=world_size) == [0] * world_size
     assert final_files(Storage.at(folder)) == whole
 
