@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: setup fit test test-all lint format clean
+.PHONY: setup fit test test-all chaos lint format clean
 
 setup: $(STAMP)
 
@@ -24,6 +24,10 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# the long one: an hour or so; called again it goes on where it was
+chaos: $(STAMP)
+	$(BIN)/python -m tests.chaos.long --kills 60 --seed 0 --out chaos.json $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
