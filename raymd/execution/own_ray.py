@@ -67,9 +67,9 @@ def usual_folder() -> Path:
 
 
 def other_folders() -> list[Path]:
-    """Where we keep them if that cannot be: short paths, the last two nobody else's."""
-    roots = [Path("/tmp"), Path("/var/tmp")]
-    return [root / name for name in ("ray", f"ray-{os.getuid()}") for root in roots]
+    """Where we keep them if that cannot be: short paths, every other nobody else's."""
+    names = ("ray", f"ray-{os.getuid()}")
+    return [root / name for root in (Path("/tmp"), Path("/var/tmp")) for name in names]
 
 
 def choose_place() -> Place:
