@@ -14,6 +14,7 @@ import ray
 
 from raymd.errors import RaymdError
 from raymd.exchange import blocks
+from raymd.execution.compat import kill_controllers, remove_orphaned_groups
 from raymd.execution.dispatch import Action, Close, Dispatch, Segment
 from raymd.execution.lateness import Lateness
 from raymd.execution.orders import SegmentRecord, Work, newest_position
@@ -104,8 +105,7 @@ class Drive:
                 self._look_around()
             self._take(0.0)
         finally:
-            for busy in self._slots.values():
-                busy.thread.abandon()
+            self._leave()
         if self._outcome is None:
             assert self.dispatch.is_done
             return Outcome("done")
@@ -114,6 +114,15 @@ class Drive:
     @property
     def _monitor(self) -> Any:
         return self.work.monitor
+
+    def _leave(self) -> None:
+        """Leave no worker behind, whatever ended the attempt."""
+        left = [busy.thread for busy in self._slots.values() if busy.thread.is_alive()]
+        for thread in left:
+            thread.abandon()
+        if left:
+            kill_controllers()
+            remove_orphaned_groups()
 
     # -- out --------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import ray
@@ -17,7 +17,7 @@ from raymd.execution.compat import raylet_messages_to_log, session_folder
 TRAIN_ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon a dead or finished worker is noticed
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",  # a loaded machine takes minutes
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",  # for its place alone, which the lease says is free
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -55,7 +55,7 @@ def connected(*, address: str | None, verbose: bool) -> Iterator[str]:
 
 @contextmanager
 def _joined(address: str, verbose: bool) -> Iterator[str]:
-    _check_reachable(address)
+    check_reachable(address)
     with _initialised(address, verbose):
         yield f"the Ray at {address}"
 
@@ -70,14 +70,13 @@ def _own(verbose: bool) -> Iterator[str]:
         "_temp_dir": str(place.folder),
     }
     with (
+        ExitStack() as at_last,
         _environment(own_ray.environment()),
         own_ray.keeper() as watch,
         _initialised("local", verbose, **options),
     ):
         watch()
-        session = session_folder()
-        if session is not None:
-            own_ray.mark(session)
+        at_last.enter_context(own_ray.marked(session_folder()))
         store = int(ray.cluster_resources().get("object_store_memory", 0))
         note = own_ray.store_note(shared_memory, store=store, folder=place.folder)
         yield "; ".join(filter(None, ["a Ray of its own on this machine", place.note, note]))
@@ -100,7 +99,7 @@ def _initialised(address: str, verbose: bool, **options: Any) -> Iterator[None]:
         ray.shutdown()
 
 
-def _check_reachable(address: str) -> None:
+def check_reachable(address: str) -> None:
     """Ask at a host:port before Ray does, which takes a minute to give up.
 
     Raises:

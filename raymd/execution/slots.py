@@ -11,12 +11,12 @@ from collections import Counter
 from typing import Any, Literal, cast
 
 import ray
-from ray.exceptions import RayActorError
 from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.util import remove_placement_group
 
 from raymd.distillation.schedule import Position
+from raymd.execution.compat import remove_orphaned_groups, trainer_without_cleaner
 from raymd.execution.dispatch import Segment
 from raymd.execution.monitor import FAILURES_AT_ONE_POSITION
 from raymd.execution.orders import Work, newest_position
@@ -26,6 +26,7 @@ from raymd.result import SCRATCH
 
 # Workers are restarted without end; what is no failure of theirs is answered here.
 FAILURES: Any = {"max_failures": -1, "controller_failure_limit": 0}
+Trainer: Any = trainer_without_cleaner(TorchTrainer)
 Ending = Literal["closed", "no room", "failed"]
 
 
@@ -78,7 +79,7 @@ class SlotThread(threading.Thread):
                 if failures[place] >= FAILURES_AT_ONE_POSITION:
                     self.error = f"{type(error).__name__}: {error}"
                     self.ending = "failed"
-                self.release()
+                remove_orphaned_groups()  # a dead controller's, or the next would lack its place
 
     def _place(self) -> tuple[Segment | None, Position | None]:
         segment = self.segment
@@ -87,7 +88,7 @@ class SlotThread(threading.Thread):
         return segment, newest_position(self.work.storage, segment.student)
 
     def _attempt(self) -> None:
-        trainer: Any = TorchTrainer(
+        trainer: Any = Trainer(
             cast("Any", train_loop),
             train_loop_config={"work": self.work, "slot": self.slot},
             scaling_config=ScalingConfig(
@@ -104,11 +105,8 @@ class SlotThread(threading.Thread):
         trainer.fit()
 
     def release(self) -> None:
-        """Remove the slot's placement group: that of a dead controller, or of stuck workers."""
-        try:
-            group = ray.get(self.work.monitor.group.remote(self.slot))
-        except RayActorError:
-            return  # the driver has ended the attempt, and its groups with it
+        """Remove the placement group of workers that may not listen, and so end them."""
+        group = ray.get(self.work.monitor.group.remote(self.slot))
         if group is not None:
             remove_placement_group(group)
 
