@@ -27,7 +27,7 @@ test-all: $(STAMP)
 
 # the long one: an hour or so; called again it goes on where it was
 chaos: $(STAMP)
-	$(BIN)/python -m tests.chaos.long --kills 60 --seed 0 --out chaos.json $(ARGS)
+	$(BIN)/python -m tests.chaos.long --kills 60 --seed 0 --out build/chaos.json $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

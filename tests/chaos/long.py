@@ -78,6 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     console = Console()
     report = read_report(args.out, seed=args.seed)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     references: dict[str, dict[str, bytes]] = {}
     while count_kills(report) < args.kills:
         number = len(report["runs"])
