@@ -1,18 +1,27 @@
 """Ray, and only Ray: the one folder that imports it.
 
     opening.py     before Ray: data, settings, and the run to begin or to go on with
-    run.py         fit(): starts, follows and ends a run
-    plan.py        what the run needs against what a cluster has
-    cluster.py     the plan on the cluster that is connected
-    ray_setup.py   connecting to Ray, quietly, and leaving it as it was
-    students.py    one thread and one TorchTrainer a student, until its segment is done
-    student.py     train_loop_per_worker: one segment of one student
+    run.py         fit(): begins a run, drives its attempts, ends it
+    plan.py        what the run needs against what a cluster has; cluster.py: of the one connected
+    attempt.py     one attempt: a lease, the run's actors, and the slots that train
+    drive.py       orders out to the slots, events and records in, until all have ended
+    dispatch.py    which student trains when, and in which slot; pure. Beside it pace.py (what a
+                   segment will take), lateness.py (who keeps all others waiting) and standings.py
+                   (where students are)
+    slots.py       a slot: one thread and one TorchTrainer, for one segment after the other
+    worker.py      train_loop_per_worker; student.py: one order of it; orders.py: what passes
     exchange.py    a worker's way to the aggregator
     aggregator.py  the detached actor that drives exchange/ledger.py
-    monitor.py     the driver's actor: events in, the stop flag out
-    following.py   events to the screen, signals to the stop flag
-    telling.py     who is told of a run: terminal, programs, TensorBoard, W&B, a callback
+    monitor.py     the driver's actor: events and records in, orders and the stop flag out
     collect.py     finished students -> Result
+
+    admitted.py    a driver's way to a lease; admission.py: the cluster's one actor that grants
+                   them; leases.py: to whom, and why not yet; pure
+    ray_setup.py   connecting to Ray, quietly, and leaving it as it was; own_ray.py: on odd machines
+    shared_storage.py  whether all nodes see the same folder
+    signals.py     Ctrl-C and SIGTERM
+    telling.py     who is told of a run: terminal, programs, TensorBoard, W&B, a callback
+    remains.py     what runs that crashed have left in Ray, for `raymd clean`
 
     preview.py     --plan: what a run would do, without training it
     measure.py     a few steps of one student, timed; timing.py: of all at once, in Ray actors

@@ -56,7 +56,7 @@ class Monitor:
         self._lives: Counter[int] = Counter()
         self._reasons: dict[str, str] = {}
         self._earlier_reasons: dict[str, str | None] = {}
-        self._given_up: dict[str, tuple[str, int]] = {}
+        self._given_up: dict[str, Any] = {}
         self._lease: Mapping[str, Any] | None = None
 
     # -- events -----------------------------------------------------------------------
@@ -171,12 +171,12 @@ class Monitor:
         """Why a student failed in this attempt or the one before; None if nobody could say."""
         return self._reasons.get(student) or self._earlier_reasons.get(student)
 
-    async def give_up(self, student: str, reason: str, exit_code: int) -> None:
+    async def give_up(self, student: str, record: Any) -> None:
         """One worker of several knows that no retry can help its student."""
-        self._given_up.setdefault(student, (reason, exit_code))
+        self._given_up.setdefault(student, record)
 
-    async def given_up(self, student: str) -> tuple[str, int] | None:
-        """Why no retry can help a student, and what the command should end with."""
+    async def given_up(self, student: str) -> Any:
+        """The record of a student that no retry can help; None of any other."""
         return self._given_up.get(student)
 
     # -- the job's lease, for an admission actor that was killed ------------------------

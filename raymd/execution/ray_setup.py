@@ -17,7 +17,7 @@ from raymd.execution.compat import raylet_messages_to_log, session_folder
 TRAIN_ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon a dead or finished worker is noticed
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",  # for its place alone, which the lease says is free
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",  # for a place that the lease says is free
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",

@@ -14,11 +14,12 @@ import torch
 from ray.train.torch import get_device
 
 from raymd.data.splits import Prepared
-from raymd.errors import NonFiniteLossError, RaymdError
+from raymd.errors import NonFiniteLossError, RaymdError, StorageWriteError, UserError
 from raymd.execution.dispatch import Segment
 from raymd.execution.exchange import RayExchange
 from raymd.execution.monitor import FAILURES_AT_ONE_POSITION
 from raymd.execution.orders import SegmentRecord, Work, newest_position
+from raymd.execution.shared_storage import check_begun
 from raymd.result import student_folder
 from raymd.training.ranks import Ranks
 from raymd.training.segment import run_segment
@@ -30,6 +31,9 @@ NOT_WORTH_A_RETRY = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, TypeError,
     ValueError,
 )  # fmt: skip
+
+# A full disk, a folder that is not shared: what no other student would be spared.
+CONCERNS_RUN = (StorageWriteError, UserError)
 
 
 class Order:
@@ -57,7 +61,7 @@ class Order:
         try:
             return self._run(data, stopping)
         except NonFiniteLossError as error:  # raised by all workers at the same step
-            return self._failed(str(error), error.exit_code)
+            return self._failed(str(error), error)
         except RaymdError as error:
             return self._give_up(error, str(error))
         except NOT_WORTH_A_RETRY as error:
@@ -71,7 +75,8 @@ class Order:
         """Tell the driver of this beginning; a record if there is nothing to begin."""
         given_up = ray.get(self.monitor.given_up.remote(self.student))
         if given_up is not None:
-            return self._failed(*given_up)
+            record: SegmentRecord = given_up
+            return record
         if ray.get(self.monitor.is_stopping.remote()):
             return SegmentRecord("stopped", self.position)
         lives, starts = ray.get(
@@ -85,6 +90,7 @@ class Order:
 
     def _run(self, data: Prepared, stopping: threading.Event) -> SegmentRecord:
         work, ranks = self.work, self.ranks
+        check_begun(work.storage)
         (student,) = (s for s in work.settings.students if s.id == self.student)
         task = StudentTask(
             student=student,
@@ -111,28 +117,37 @@ class Order:
         )
         return SegmentRecord(result.ending, result.position)
 
-    def _failed(self, error: str, exit_code: int = 1) -> SegmentRecord:
-        return SegmentRecord("failed", self.position, error=error, exit_code=exit_code)
+    def _failed(self, reason: str, error: Exception | None = None) -> SegmentRecord:
+        return SegmentRecord(
+            "failed",
+            self.position,
+            error=reason,
+            exit_code=error.exit_code if isinstance(error, RaymdError) else 1,
+            concerns_run=isinstance(error, CONCERNS_RUN),
+        )
 
     def _give_up(self, error: Exception, reason: str) -> SegmentRecord:
         """End without a retry, telling why.
 
         Other workers of the student may be waiting for this one in a collective, which only the
         end of its process frees them from. So it raises, Ray Train ends all of them, and what it
-        starts instead finds the reason (_begin).
+        starts instead finds the record (_begin).
         """
-        exit_code = error.exit_code if isinstance(error, RaymdError) else 1
+        record = self._failed(reason, error)
         if self.ranks.world_size > 1:
-            ray.get(self.monitor.give_up.remote(self.student, reason, exit_code))
+            ray.get(self.monitor.give_up.remote(self.student, record))
             raise error
-        return self._failed(reason, exit_code)
+        return record
 
     def _report(self, error: Exception) -> str:
         """Write the traceback into the run directory; gives back one line that names it."""
         worker = "" if self.ranks.is_first else f"-worker-{self.ranks.rank}"
         name = f"{student_folder(self.student)}/failure{worker}.txt"
-        self.work.storage.write(name, traceback.format_exc().encode())
-        where = f"{self.work.storage.uri}/{name}"
+        try:
+            self.work.storage.write(name, traceback.format_exc().encode())
+            where = f"{self.work.storage.uri}/{name}"
+        except OSError as unwritten:
+            where = f"not written, {unwritten}"
         return f"{type(error).__name__}: {error} (traceback: {where})"
 
     def _say_restarted(self, attempt: int) -> None:

@@ -136,13 +136,13 @@ def test_first_reason_of_an_attempt_stays_and_an_old_one_is_forgotten() -> None:
     run(script())
 
 
-def test_student_given_up_keeps_its_first_reason() -> None:
+def test_student_given_up_keeps_its_first_record() -> None:
     async def script() -> None:
         monitor = Monitor()
         assert await monitor.given_up("a") is None
-        await monitor.give_up("a", "out of range", 2)
-        await monitor.give_up("a", "too late", 1)
-        assert await monitor.given_up("a") == ("out of range", 2)
+        await monitor.give_up("a", "out of range")
+        await monitor.give_up("a", "too late")
+        assert await monitor.given_up("a") == "out of range"
 
     run(script())
 
