@@ -142,6 +142,21 @@ def test_student_without_any_checkpoint_begins_anew_while_its_first_teacher_is_t
     assert final_files(Storage.at(tmp_path)) == final_files(Storage.at(whole))
 
 
+@pytest.mark.parametrize("suffix", [".arrow", ".json"])
+@pytest.mark.parametrize("harm", DAMAGE.values(), ids=DAMAGE)
+def test_damaged_soft_labels_are_published_again(
+    tmp_path: Path, whole: Path, harm: Any, suffix: str
+) -> None:
+    first_to(tmp_path, BARRIERS[0])
+    block = tmp_path / f"soft_labels/cycle-000/tiny4/block-00000{suffix}"
+    before = block.read_bytes()
+    harm(block)
+    first_to(tmp_path, BARRIERS[0])
+    assert block.read_bytes() == before
+    go_on(tmp_path)
+    assert final_files(Storage.at(tmp_path)) == final_files(Storage.at(whole))
+
+
 @pytest.mark.parametrize("harm", [truncate, Path.unlink])
 def test_student_that_cannot_go_back_is_an_error_and_loses_nothing_more(
     tmp_path: Path, harm: Any
