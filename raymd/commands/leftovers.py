@@ -10,8 +10,9 @@ its `checkpoint_every`.
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 
 import pyarrow.fs as pafs
 
@@ -46,11 +47,15 @@ class Leftover:
         name: Of the file or folder, relative to the storage.
         why: What it is, for people.
         num_bytes: In all.
+        remove: Removes it; OSError if that cannot be.
+        place: Where it lies: in the ``storage``.
     """
 
     name: str
     why: str
     num_bytes: int
+    remove: Callable[[], None] = field(compare=False, repr=False)
+    place: str = "storage"
 
 
 @dataclass(frozen=True)
@@ -95,11 +100,11 @@ def find_leftovers(
         if is_run and age_s < _idle_s(storage, run, idle_s):
             going_on.append(GoingOn(run, age_s))
         elif whole:
-            leftovers.append(_folder(run, "run with its results", files))
+            leftovers.append(_folder(storage, run, "run with its results", files))
         else:
             leftovers += _of_run(storage, run, files, is_run=is_run)
     if runs is None:
-        leftovers += _temporaries(list_files(storage, "", recursive=False))
+        leftovers += _temporaries(storage, list_files(storage, "", recursive=False))
     return Found(tuple(leftovers), tuple(going_on))
 
 
@@ -148,7 +153,7 @@ def _of_run(
     """What a run that is finished, or was left behind, does not need."""
     if not is_run:
         if _is_empty_run(storage, run, files):
-            yield _folder(run, "run that was never begun", files)
+            yield _folder(storage, run, "run that was never begun", files)
         return
     folders = {f"{run}/{SCRATCH}": "Ray Train's scratch"}
     if storage.exists(f"{run}/{RESULT}"):
@@ -158,18 +163,18 @@ def _of_run(
             folders[name] = "checkpoints of a finished run"
     for name, why in folders.items():
         if storage.exists(name):
-            yield _folder(name, why, files)
+            yield _folder(storage, name, why, files)
     rest = {
         name: file
         for name, file in files.items()
         if not any(name.startswith(f"{folder}/") for folder in folders)
     }
-    yield from _temporaries(rest)
+    yield from _temporaries(storage, rest)
 
 
-def _folder(name: str, why: str, files: Mapping[str, File]) -> Leftover:
+def _folder(storage: Storage, name: str, why: str, files: Mapping[str, File]) -> Leftover:
     inside = (file.num_bytes for path, file in files.items() if path.startswith(f"{name}/"))
-    return Leftover(name, why, sum(inside))
+    return Leftover(name, why, sum(inside), partial(storage.delete, name))
 
 
 def _is_empty_run(storage: Storage, name: str, files: Mapping[str, File]) -> bool:
@@ -195,7 +200,8 @@ def _is_temporary(path: str) -> bool:
     return _TEMPORARY.fullmatch(path.rpartition("/")[2]) is not None
 
 
-def _temporaries(files: Mapping[str, File]) -> Iterator[Leftover]:
+def _temporaries(storage: Storage, files: Mapping[str, File]) -> Iterator[Leftover]:
     for path, file in files.items():
         if _is_temporary(path) and file.age_s > TEMPORARY_AGE_S:
-            yield Leftover(path, "half-written file", file.num_bytes)
+            remove = partial(storage.delete, path)
+            yield Leftover(path, "half-written file", file.num_bytes, remove)

@@ -7,6 +7,7 @@ without.
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,6 +106,26 @@ def kill_controllers() -> int:
     for actor in alive:
         worker.core_worker.kill_actor(ray.ActorID(actor.actor_id), True)
     return len(alive)
+
+
+@dataclass(frozen=True)
+class NamedActor:
+    """An actor that lives; ``is_orphan``: the driver whose job made it is gone."""
+
+    name: str
+    is_orphan: bool
+
+
+def named_actors(namespace: str) -> list[NamedActor]:
+    """All actors of a namespace that have not ended for good; Ray's own list tells no driver."""
+    gone = {job["JobID"] for job in state.job_table() if job["IsDead"]}
+    return [
+        NamedActor(actor.name, actor.job_id.hex() in gone)
+        for actor in _actors()
+        if actor.ray_namespace == namespace
+        and actor.name
+        and actor.state != gcs_pb2.ActorTableData.DEAD
+    ]
 
 
 def _actors() -> list[Any]:

@@ -1,18 +1,18 @@
 """A Ray of our own on whatever machine this is: where its files lie, and that all of it ends.
 
-    the machine -> where, environment -> ray.init (ray_setup.py) -> mark, keeper
+    the machine -> place, environment -> ray.init (ray_setup.py) -> mark, keeper
 
 What is odd about a machine (a long or read-only TMPDIR, a folder of another user's, no home, little
 shared memory) is worked around here and told, or refused before anything starts.
 """
 
-import json
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -188,8 +188,50 @@ def keeper() -> Iterator[Callable[[], None]]:
         process.communicate()
 
 
-def mark(session: Path) -> None:
-    """Say in a session's folder which process began it, for ``raymd clean``."""
-    own = psutil.Process()
-    text = json.dumps({"pid": own.pid, "started": own.create_time()})
-    (session / MARK).write_text(text, encoding="utf-8")
+@contextmanager
+def marked(session: Path | None) -> Iterator[None]:
+    """Say in a session's folder, while the block runs, that this process's life is its own.
+
+    The mark is a lock that ends with its holder, so `raymd clean` needs no process ids, which other
+    containers count anew and machines use again. A block that ends well takes the folder with it;
+    after an error Ray's logs stay.
+    """
+    if session is None:
+        yield
+        return
+    with (session / MARK).open("w", encoding="utf-8") as file:
+        with suppress(OSError):  # a filesystem without locks: what is left there stays unknown
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+        yield
+    with suppress(OSError):  # something of Ray's still writes; raymd clean finds what stays
+        remove_session(session)
+
+
+def remove_session(session: Path) -> None:
+    """Remove a session's folder, and Ray's link to it, which would block the next one's.
+
+    Raises:
+        OSError: it is not ours to remove.
+    """
+    shutil.rmtree(session)
+    latest = session.with_name("session_latest")
+    if latest.is_symlink() and not latest.exists():
+        latest.unlink(missing_ok=True)
+
+
+def dead_sessions() -> list[Path]:
+    """Folders of sessions that a raymd began and has not ended, though it is gone."""
+    folders = dict.fromkeys([usual_folder(), *other_folders()])
+    marks = [mark for folder in folders for mark in sorted(folder.glob(f"session_2*/{MARK}"))]
+    return [mark.parent for mark in marks if _is_let_go(mark)]
+
+
+def _is_let_go(mark: Path) -> bool:
+    try:
+        with mark.open(encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return bool(file.read())  # empty: it is being marked, or cannot be locked here
+    except OSError:
+        return False

@@ -26,6 +26,16 @@ def snapshot(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of this test's Ray, so that no other's remains are seen."""
+    folder = tmp_path_factory.mktemp("machine")
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("raymd.execution.own_ray.other_folders", list)
+    return folder
+
+
 def clean(capsys, storage, *words):
     code = main(["clean", "--storage", str(storage), *words])
     captured = capsys.readouterr()
@@ -117,7 +127,7 @@ def test_yes_removes_what_was_listed_and_results_stay(capsys, storage):
 
 def test_sizes_are_those_of_the_files(capsys, storage):
     _, out, _ = clean(capsys, storage, "crashed", "--format", "csv")
-    assert "crashed/.ray_train,Ray Train's scratch,1000,False" in out.splitlines()
+    assert "storage,crashed/.ray_train,Ray Train's scratch,1000,False" in out.splitlines()
 
 
 def test_young_half_written_files_stay(capsys, storage):
