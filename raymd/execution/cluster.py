@@ -1,6 +1,7 @@
-"""A run's plan on the cluster that is connected."""
+"""A run's plan on the cluster that is connected, or on what that can grow to."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -9,8 +10,12 @@ from raymd.config import FitConfig
 from raymd.execution.opening import Run
 from raymd.execution.plan import Plan, check_workers, make_plan
 from raymd.result import PLAN
+from raymd.yaml_text import load_yaml
 
 Node = Mapping[str, Any]
+HEAD = "node:__internal_head__"
+# What `ray up` leaves on a cluster's head node: the configuration, with the node types' resources.
+BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 
 
 def alive_nodes() -> list[Node]:
@@ -31,7 +36,7 @@ def plan_of(config: FitConfig, run: Run, nodes: Sequence[Node]) -> Plan:
     recorded = run.storage.record(PLAN)
     return make_plan(
         workers,
-        nodes=[node["Resources"] for node in nodes],
+        nodes=grown([node["Resources"] for node in nodes], cluster_config()),
         cpus_per_worker=config.cpus_per_worker,
         gpus_per_worker=config.gpus_per_worker,
         threads=recorded["threads"] if recorded else None,
@@ -39,3 +44,37 @@ def plan_of(config: FitConfig, run: Run, nodes: Sequence[Node]) -> Plan:
         placement=config.placement,
         slots=config.slots,
     )
+
+
+def cluster_config() -> Mapping[str, Any] | None:
+    """The configuration that `ray up` made this node a head by; None anywhere else."""
+    path = BOOTSTRAP.expanduser()
+    if not path.is_file():
+        return None
+    config: Mapping[str, Any] = load_yaml(path.read_text())
+    return config
+
+
+def grown(
+    nodes: Sequence[Mapping[str, float]], config: Mapping[str, Any] | None
+) -> list[Mapping[str, float]]:
+    """Resources of the nodes of a cluster that an autoscaler has made as large as it may be.
+
+    Args:
+        nodes: Resources of the nodes that are there.
+        config: The cluster's configuration; None: it does not grow.
+    """
+    if config is None or not any(HEAD in node for node in nodes):
+        return list(nodes)
+    head_type, types = config.get("head_node_type"), config.get("available_node_types", {})
+    room = int(config.get("max_workers", 2))
+    workers: list[Mapping[str, float]] = []
+    for name, kind in types.items():
+        resources = kind.get("resources", {})
+        # in the order of their names here, the cluster's own limit is shared by all types
+        count = min(int(kind.get("max_workers", 0)), room - len(workers))
+        if name != head_type and resources:
+            workers += [resources] * count
+    heads = [node for node in nodes if HEAD in node]
+    largest = heads + workers
+    return largest if len(largest) > len(nodes) else list(nodes)
