@@ -19,49 +19,26 @@ from typing import Any
 from rich.console import Console
 
 from tests.chaos.report import by_kind, table
-from tests.chaos.scenarios import Scenario, run_disturbed, undisturbed
+from tests.chaos.scenarios import Scenario, resident, run_disturbed, sliced, undisturbed
 from tests.chaos.victims import PAUSE
 
-SLICED = {"placement": "sliced", "slots": "1"}
-RESIDENT = {"placement": "resident"}
+TWO = {"students": "resnet8,resnet8", "epochs": "108"}
+THREE = {"students": "resnet8,resnet8,resnet8", "epochs": "72"}
+FOUR = {"students": "resnet8,resnet8,resnet8,resnet8", "epochs": "54"}
+HALF_A_CPU, A_CPU = {"cpus_per_worker": "0.5"}, {"cpus_per_worker": "1"}
 SCENARIOS = (
-    Scenario(
-        "two students, a Ray of their own",
-        {"students": "resnet8,resnet8", "epochs": "108", "cpus_per_worker": "0.5", **RESIDENT},
-        other=SLICED,
-    ),
-    Scenario(
-        "two students on two nodes",
-        {"students": "resnet8,resnet8", "epochs": "108", "cpus_per_worker": "1", **RESIDENT},
-        other=SLICED,
-        nodes=(1, 1),
-    ),
-    Scenario(
-        "four students take turns in two slots",
-        {
-            "students": "resnet8,resnet8,resnet8,resnet8", "epochs": "54", "cpus_per_worker": "0.5",
-            "placement": "sliced", "slots": "2",
-        },
-        other=RESIDENT,
-    ),
+    Scenario("two students", {**TWO, **HALF_A_CPU, **resident(2)}, sliced(1)),
+    Scenario("two students on two nodes", {**TWO, **A_CPU, **resident(2)}, sliced(1), (1, 1)),
+    Scenario("four students take turns", {**FOUR, **HALF_A_CPU, **sliced(2)}, resident(4)),
     Scenario(
         "two students of two workers each",
-        {
-            "students": "resnet8,resnet8", "epochs": "72", "cpus_per_worker": "0.5",
-            "workers_per_student": "2", **RESIDENT,
-        },
-        other=SLICED,
+        {**TWO, **HALF_A_CPU, **resident(4), "workers_per_student": "2"},
+        sliced(2),
     ),
     Scenario(
-        "three students take turns on two nodes",
-        {
-            "students": "resnet8,resnet8,resnet8", "epochs": "72", "cpus_per_worker": "1",
-            "placement": "sliced", "slots": "2",
-        },
-        other={"placement": "sliced", "slots": "1"},
-        nodes=(1, 1),
+        "three students take turns on two nodes", {**THREE, **A_CPU, **sliced(2)}, sliced(1), (1, 1)
     ),
-)  # fmt: skip
+)
 OFTEN = {
     "worker": 3, "group": 2, "controller": 2, "aggregator": 2, "merge": 2, "monitor": 1,
     "admission": 2, "raylet": 3, "driver": 2,

@@ -29,6 +29,16 @@ BASE = {
 MOST_DELAY_S = 2.0
 
 
+def resident(workers: int) -> dict[str, str]:
+    """Settings that hold all workers of a run at once."""
+    return {"placement": "resident", "slots": str(workers)}
+
+
+def sliced(slots: int) -> dict[str, str]:
+    """Settings that have students take turns."""
+    return {"placement": "sliced", "slots": str(slots)}
+
+
 @dataclass(frozen=True)
 class Scenario:
     """One sort of run.
@@ -36,7 +46,7 @@ class Scenario:
     Attributes:
         name: For people.
         flags: Settings beside BASE.
-        other: What `--resume` changes after the driver was killed: the other placement.
+        other: Settings, of those in ``flags``, that every second attempt changes: the placement.
         nodes: CPUs of each node of a cluster to join; empty: a Ray of its own.
     """
 
@@ -103,7 +113,7 @@ def _how(scenario: Scenario, run: DisturbedRun, kind: str, pause_s: float) -> di
     if kind == DRIVER and len(run.commands) % 2 == 1:
         return dict(scenario.other)  # the attempt after next has the placement of the first again
     if kind == DRIVER:
-        return {name: scenario.settings.get(name, "auto") for name in scenario.other}
+        return {name: scenario.settings[name] for name in scenario.other}
     return {}
 
 

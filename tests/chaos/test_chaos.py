@@ -6,24 +6,22 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.report import by_kind
-from tests.chaos.scenarios import Scenario, run_disturbed, undisturbed
+from tests.chaos.scenarios import Scenario, resident, run_disturbed, sliced, undisturbed
 from tests.chaos.watcher import Watcher
 
-SHORT = Scenario("short", {"students": "resnet8,resnet8", "epochs": "36", "cpus_per_worker": "0.5"})
+TWO = {"students": "resnet8,resnet8"}
+SHORT = Scenario("short", {**TWO, "epochs": "36", "cpus_per_worker": "0.5"})
 ON_NODES = Scenario(
     "on two nodes",
-    {"students": "resnet8,resnet8", "epochs": "108", "cpus_per_worker": "1"},
-    other={"placement": "sliced", "slots": "1"},
+    {**TWO, "epochs": "108", "cpus_per_worker": "1", **resident(2)},
+    other=sliced(1),
     nodes=(1, 1),
 )
 TAKING_TURNS = Scenario(
     "taking turns",
-    {
-        "students": "resnet8,resnet8,resnet8", "epochs": "36", "cpus_per_worker": "0.5",
-        "placement": "sliced", "slots": "1",
-    },
-    other={"placement": "resident"},
-)  # fmt: skip
+    {"students": "resnet8,resnet8,resnet8", "epochs": "36", "cpus_per_worker": "0.5", **sliced(1)},
+    other=resident(3),
+)
 
 
 def kinds_killed(scenario: Scenario, kinds: list[str], folder: Path, *, seed: int) -> set[str]:
