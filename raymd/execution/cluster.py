@@ -1,5 +1,6 @@
 """A run's plan on the cluster that is connected, or on what that can grow to."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,11 @@ def plan_of(config: FitConfig, run: Run, nodes: Sequence[Node]) -> Plan:
     sizes = {student.id: student.batch_size for student in students}
     check_workers(workers, batch_sizes=sizes, num_samples=len(run.data.train))
     recorded = run.storage.record(PLAN)
+    is_joined = (config.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
+    growth = cluster_config() if is_joined else None
     return make_plan(
         workers,
-        nodes=grown([node["Resources"] for node in nodes], cluster_config()),
+        nodes=grown([node["Resources"] for node in nodes], growth),
         cpus_per_worker=config.cpus_per_worker,
         gpus_per_worker=config.gpus_per_worker,
         threads=recorded["threads"] if recorded else None,
