@@ -276,7 +276,7 @@ class DisturbedRun:
     def _kill_raylet(self) -> Kill | None:
         assert self.hosts is not None, "only a node of several can be lost"
         node = self.draw.choice(list(self.hosts.nodes)[1:])  # the head's end is the cluster's
-        event = "started" if titled(WORKER, [self.hosts.nodes[node]]) else "progress"
+        event = "started" if titled(WORKER, [self.hosts.nodes[node]]) else "epoch"
         kill = self._begin_kill(RAYLET, 1)
         self.hosts.kill(node)
         self.hosts.add(num_cpus=1)
