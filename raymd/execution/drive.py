@@ -13,7 +13,7 @@ from typing import Any, Literal
 import ray
 
 from raymd.errors import RaymdError
-from raymd.exchange import blocks
+from raymd.exchange.facts import Loss
 from raymd.execution.compat import kill_controllers, remove_orphaned_groups
 from raymd.execution.dispatch import Action, Close, Dispatch, Segment
 from raymd.execution.lateness import Lateness
@@ -234,7 +234,7 @@ class Drive:
 
     def _lose(self, student: str, record: SegmentRecord) -> None:
         epoch, step = record.position
-        loss = blocks.Loss(student=student, reason=record.error, epoch=epoch, step=step)
+        loss = Loss(student=student, reason=record.error, epoch=epoch, step=step)
         ray.get(self.work.aggregator.lose.remote(loss))
         self.show(events.lost(student=student, epoch=epoch, step=step, reason=record.error))
         self.lateness.left(student)

@@ -2,8 +2,8 @@
 
 from raymd.distillation.schedule import Position, Schedule
 from raymd.errors import StorageError
-from raymd.exchange import blocks, names
-from raymd.exchange.blocks import committed_blocks
+from raymd.exchange import names
+from raymd.exchange.blocks import committed_blocks, read_losses
 from raymd.execution.dispatch import Standing
 from raymd.execution.opening import Run
 from raymd.execution.orders import newest_position
@@ -18,7 +18,7 @@ def standings(run: Run, *, num_blocks: int) -> dict[str, Standing]:
         run: The run.
         num_blocks: Of each publication.
     """
-    lost = {loss.student for loss in getattr(blocks, "read_losses", lambda _: [])(run.storage)}
+    lost = {loss.student for loss in read_losses(run.storage)}
     schedule = run.settings.schedule()
     return {
         student.id: _standing(run.storage, schedule, student.id, num_blocks)
