@@ -65,6 +65,9 @@ class Job(threading.Thread):
     def remembers(self) -> bool:
         return ray.get(self.monitor.lease.remote()) is not None
 
+    def monitor_pid(self) -> int:
+        return ray.get(self.monitor.__ray_call__.remote(lambda _: os.getpid()))
+
     def end(self) -> None:
         self.stopped = True
         self.leaving.set()
@@ -165,15 +168,11 @@ def test_killed_admission_keeps_leases_and_order(new_job: NewJob) -> None:
 
 def test_lease_is_remembered_again_by_a_monitor_that_restarts(new_job: NewJob) -> None:
     job = started(new_job("job", 2))
-    ray.kill(job.monitor, no_restart=False)
-
-    def remembers() -> bool:
-        try:
-            return job.remembers()
-        except RayActorError:
-            return False
-
-    wait_until(remembers, "the new monitor's lease")
+    before = job.monitor_pid()
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: not is_alive(before), "its death")
+    wait_until(job.remembers, "the new monitor's lease")
+    assert job.monitor_pid() != before
     other = new_job("other", 1)
     with pytest.raises(AdmissionTimeoutError), other.admitted(wait_s=0.0):
         pass
