@@ -26,6 +26,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "CycleRecord",
     "EnsembleResult",
+    "LostStudent",
     "Result",
     "Score",
     "Scores",
@@ -202,8 +203,25 @@ class EnsembleResult:
 
 
 @dataclass(frozen=True)
+class LostStudent:
+    """A student that the others went on without.
+
+    Attributes:
+        id: Its id in the run.
+        reason: Why.
+        epoch: Index from 0 of the epoch it was in.
+        cycle: The first cycle whose teacher was made without it.
+    """
+
+    id: str
+    reason: str
+    epoch: int
+    cycle: int
+
+
+@dataclass(frozen=True)
 class CycleRecord:
-    """One cycle's teacher.
+    """One cycle's teacher, made by whoever was left.
 
     Attributes:
         cycle: From 0.
@@ -229,15 +247,20 @@ class Result:
         t: Temperature of the soft labels.
         tin, td: Epochs of a cycle's two phases.
         seed: Of the run.
-        students: In the order asked for.
-        ensemble: All students together.
+        students: Those that finished, in the order asked for.
+        ensemble: All of these together.
         best_student: Id of the student that pick_best chose.
         cycles: Each cycle's teacher; empty for a method without.
         settings: Everything that decides the weights (Settings.to_dict).
         environment: What ``environment()`` says of the machine.
         seconds: Wall time of the attempt that finished the run.
         citation: Of the method's paper, BibTeX.
+        lost: Students that did not finish, by id.
+        object_store_peak_bytes: The most that the run kept in Ray's object store at once, in the
+            attempt that finished it; None where nobody counted.
     """
+
+    OPTIONAL: ClassVar[Mapping[str, Any]] = {"lost": [], "object_store_peak_bytes": None}
 
     run: str
     method: str
@@ -258,6 +281,8 @@ class Result:
     environment: dict[str, Any]
     seconds: float
     citation: str = CITATION
+    lost: tuple[LostStudent, ...] = ()
+    object_store_peak_bytes: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, texts, lists and dictionaries, with accuracies beside the counts."""
@@ -308,7 +333,7 @@ class Result:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """The inverse of to_dict.
+        """The inverse of to_dict; what earlier versions did not write yet may be missing.
 
         Raises:
             DataError: A newer schema version, keys missing or unknown, or a wrong type.
@@ -322,7 +347,7 @@ class Result:
         if found != SCHEMA_VERSION:
             raise DataError(f"result.json: schema_version {found!r}, not {SCHEMA_VERSION}")
         rest = {key: value for key, value in document.items() if key != "schema_version"}
-        return from_plain(cls, rest, where="result.json")
+        return from_plain(cls, {**cls.OPTIONAL, **rest}, where="result.json")
 
     @classmethod
     def from_json(cls, text: str) -> Self:

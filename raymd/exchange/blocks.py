@@ -1,6 +1,7 @@
-"""The exchange's committed files: blocks, rosters, finished cycles, and what a restart finds.
+"""The exchange's committed files: blocks, rosters, complete cycles, losses.
 
-Bytes and records enter and leave; no torch, so that the aggregator stays small.
+Bytes and records enter and leave; no torch, so that the aggregator stays small. recovery.py says
+what a restart makes of them.
 """
 
 from collections.abc import Mapping
@@ -9,9 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from raymd.errors import StorageError
 from raymd.exchange import names
-from raymd.exchange.ledger import Action, CommitRoster, Ledger, Publication
+from raymd.exchange.damaged import Damaged
+from raymd.exchange.facts import CommitRoster, Loss, Publication
 from raymd.storage import Storage
+
+# -- blocks -----------------------------------------------------------------------------------
 
 
 def commit_block(
@@ -41,69 +46,127 @@ def committed_blocks(storage: Storage, folder: str) -> list[int]:
     return sorted(int(stem.removeprefix("block-")) for stem in stems if stem.startswith("block-"))
 
 
+# -- rosters ----------------------------------------------------------------------------------
+
+
 def commit_roster(storage: Storage, roster: CommitRoster) -> None:
     """Commit who makes a cycle's teachers and with which weights."""
+    storage.commit(names.roster_record(roster.cycle), _roster_fields(roster))
+
+
+def read_roster(storage: Storage, cycle: int) -> CommitRoster | None:
+    """A cycle's committed roster; None if there is none, or none that can be read.
+
+    That of a complete cycle stands in two records, and either will do.
+    """
+    for name in (names.roster_record(cycle), names.complete_record(cycle)):
+        try:
+            record = storage.record(name)
+        except StorageError:
+            continue
+        if record is not None and "students" in record:
+            return _roster(record)
+    return None
+
+
+def _roster_fields(roster: CommitRoster) -> dict[str, Any]:
     students = [
         {"student": p.student, "accuracy": p.accuracy, "publish_id": p.publish_id}
         for p in roster.publications
     ]
     weights = {teacher: dict(members) for teacher, members in roster.weights.items()}
-    fields = {"cycle": roster.cycle, "students": students, "weights": weights}
-    storage.commit(names.roster_record(roster.cycle), fields)
+    return {
+        "cycle": roster.cycle,
+        "revision": roster.revision,
+        "students": students,
+        "weights": weights,
+    }
 
 
-def read_roster(storage: Storage, cycle: int) -> CommitRoster | None:
-    """A cycle's committed roster, or None."""
-    record = storage.record(names.roster_record(cycle))
-    if record is None:
-        return None
+def _roster(record: Mapping[str, Any]) -> CommitRoster:
+    cycle = record["cycle"]
     publications = tuple(Publication(cycle=cycle, **entry) for entry in record["students"])
     weights = {
         teacher: {student: members[student] for student in sorted(members)}
         for teacher, members in record["weights"].items()
     }
-    return CommitRoster(cycle, publications, weights)
+    return CommitRoster(cycle, publications, weights, record.get("revision", 0))
 
 
-def complete_cycle(storage: Storage, cycle: int) -> None:
-    """Commit that a cycle's teachers are whole, then drop what is not needed any more: its raw
-    blocks, and the teachers of the cycle before, whose distillation every student has ended."""
-    storage.commit(names.complete_record(cycle), {"cycle": cycle})
+# -- complete cycles --------------------------------------------------------------------------
+
+
+def complete_cycle(storage: Storage, roster: CommitRoster) -> None:
+    """Commit that a cycle's teachers are whole, then drop what is not needed any more."""
+    storage.commit(names.complete_record(roster.cycle), _roster_fields(roster))
+    drop_superseded(storage, roster)
+
+
+def drop_superseded(storage: Storage, roster: CommitRoster) -> None:
+    """Remove what a complete cycle makes needless: its raw blocks, what was merged for other
+    rosters, and the teachers of the cycle before, whose distillation every student has ended."""
+    cycle = roster.cycle
     storage.delete(f"soft_labels/{names.cycle_folder(cycle)}")
-    if cycle > 0:
-        for entry in storage.list(names.teacher_folder(cycle - 1)):
-            if not entry.endswith(".json"):
-                storage.delete(f"{names.teacher_folder(cycle - 1)}/{entry}")
+    kept = {names.teacher_blocks(cycle, teacher, roster.revision) for teacher in roster.weights}
+    for superseded in (cycle, cycle - 1):
+        folder = names.teacher_folder(superseded)
+        for entry in storage.list(folder):
+            if not entry.endswith(".json") and f"{folder}/{entry}" not in kept:
+                storage.delete(f"{folder}/{entry}")
 
 
-def recover(storage: Storage, ledger: Ledger) -> list[Action]:
-    """Tell a fresh ledger every fact that storage holds; gives back what is left to do.
+def read_teacher_block(
+    storage: Storage, roster: CommitRoster, teacher: str, block: int
+) -> np.ndarray | Damaged:
+    """A block of a complete cycle's teacher, uint8, or what is wrong with it."""
+    folder = names.teacher_blocks(roster.cycle, teacher, roster.revision)
+    try:
+        data, reason = read_block(storage, folder, block=block), "it is missing"
+    except StorageError as error:
+        data, reason = None, str(error)
+    return Damaged(roster.cycle, "teacher", teacher, block, reason) if data is None else data
 
-    Teacher blocks and rosters are told first, so that nothing committed is ordered again.
-    """
-    actions: list[Action] = []
-    found = {*storage.list("teacher"), *storage.list("soft_labels")}
-    for cycle in sorted(int(folder.removeprefix("cycle-")) for folder in found):
-        for teacher in ledger.method.teachers(ledger.students):
-            folder = f"{names.teacher_folder(cycle)}/{teacher}"
-            for block in committed_blocks(storage, folder):
-                actions += ledger.merged(cycle, teacher, block)
+
+def is_complete(storage: Storage, cycle: int) -> bool:
+    """Whether a cycle's teachers were whole once; its record need not be intact for that."""
+    return storage.exists(names.complete_record(cycle))
+
+
+def begun_cycles(storage: Storage) -> list[int]:
+    """Every cycle that has left any trace."""
+    folders = {*storage.list("teacher"), *storage.list("soft_labels")}
+    return sorted(int(folder.removeprefix("cycle-")) for folder in folders)
+
+
+# -- losses -----------------------------------------------------------------------------------
+
+
+def commit_loss(storage: Storage, loss: Loss) -> None:
+    """Commit that a student is lost. From then on its cycle and later ones are made without it."""
+    assert loss.cycle is not None
+    storage.commit(names.loss_record(loss.student), dict(vars(loss)))
+
+
+def read_losses(storage: Storage) -> list[Loss]:
+    """Every student that a run has lost, by id. A damaged record still says who."""
+    students = (name.removesuffix(".json") for name in storage.list(names.LOSSES))
+    return [_loss(storage, student) for student in sorted(students)]
+
+
+def _loss(storage: Storage, student: str) -> Loss:
+    try:
+        record = storage.record(names.loss_record(student)) or {}
+    except StorageError as error:
+        cycle = _first_without(storage, student)
+        return Loss(student, f"not known any more: {error}", 0, 0, cycle)
+    fields = {name: record[name] for name in ("student", "reason", "epoch", "step", "cycle")}
+    return Loss(**fields)
+
+
+def _first_without(storage: Storage, student: str) -> int:
+    complete = [cycle for cycle in begun_cycles(storage) if is_complete(storage, cycle)]
+    for cycle in complete:
         roster = read_roster(storage, cycle)
-        if roster is not None:
-            actions += ledger.roster_committed(roster)
-        for student in ledger.students:
-            actions += _recover_publication(storage, ledger, cycle, student)
-    return actions
-
-
-def _recover_publication(
-    storage: Storage, ledger: Ledger, cycle: int, student: str
-) -> list[Action]:
-    record = storage.record(names.publication_record(cycle, student))
-    if record is None:
-        return []
-    publication = Publication(cycle, student, record["accuracy"], record["publish_id"])
-    actions = ledger.announced(publication)
-    for block in committed_blocks(storage, names.published_folder(cycle, student)):
-        actions += ledger.delivered(cycle, student, block)
-    return actions
+        if roster is not None and student not in (p.student for p in roster.publications):
+            return cycle
+    return max(complete, default=-1) + 1

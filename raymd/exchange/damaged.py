@@ -66,7 +66,7 @@ class Claims:
 
     def __init__(self, *, claim_s: float = CLAIM_S) -> None:
         self.claim_s = claim_s
-        self._since: dict[Damaged, float] = {}
+        self._until: dict[Damaged, float] = {}
 
     def take(self, damage: Iterable[Damaged], *, now: float) -> Damaged | None:
         """The first that nobody is at work on, from now on the caller's; None if there is none.
@@ -75,12 +75,18 @@ class Claims:
             damage: All that is damaged.
             now: Seconds of a clock that never goes back.
         """
-        for damaged in damage:
-            if now >= self._since.get(damaged, now):
-                self._since[damaged] = now + self.claim_s
-                return damaged
-        return None
+        free = self._free(damage, now)
+        if free is not None:
+            self._until[free] = now + self.claim_s
+        return free
+
+    def has_any(self, damage: Iterable[Damaged], *, now: float) -> bool:
+        """Whether ``take`` would give one."""
+        return self._free(damage, now) is not None
+
+    def _free(self, damage: Iterable[Damaged], now: float) -> Damaged | None:
+        return next((found for found in damage if now >= self._until.get(found, now)), None)
 
     def release(self, damaged: Damaged) -> None:
         """It was made again, or is damaged anew."""
-        self._since.pop(damaged, None)
+        self._until.pop(damaged, None)

@@ -4,6 +4,7 @@ A merge that runs twice writes the same bytes twice. The policy is in ledger.py.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from raymd.distillation.soft_labels import decode_block, encode_block
 from raymd.errors import StorageError
 from raymd.exchange import names
 from raymd.exchange.blocks import commit_block, read_block
-from raymd.exchange.ledger import MergeBlock
+from raymd.exchange.damaged import Damaged, damaged_error
+from raymd.exchange.facts import MergeBlock
 from raymd.storage import Storage
 
 SHARED_METADATA = ("run", "cycle", "first_id", "view", "t", "fingerprint", "encoding")
@@ -29,7 +31,7 @@ def merge_block(
         sources: The members' encoded blocks by student; None where only storage has it.
 
     Raises:
-        StorageError: a member's block is neither at hand nor intact in storage.
+        DamagedBlockError: a member's block is neither at hand nor intact in storage.
     """
     decoded = {
         student: decode_block(_source(storage, order, student, sources.get(student)))
@@ -41,7 +43,7 @@ def merge_block(
     shared = {key: first[key] for key in SHARED_METADATA}
     metadata = {**shared, "teacher": order.teacher, "weights": dict(order.weights)}
     data = encode_block(merged_NK, metadata=metadata)
-    folder = f"{names.teacher_folder(order.cycle)}/{order.teacher}"
+    folder = names.teacher_blocks(order.cycle, order.teacher, order.revision)
     commit_block(storage, folder, block=order.block, data=data, fields=metadata)
     return data
 
@@ -51,8 +53,11 @@ def _source(
 ) -> np.ndarray:
     if data is not None:
         return data
-    folder = names.published_folder(order.cycle, student)
-    data = read_block(storage, folder, block=order.block)
+    damaged = Damaged(order.cycle, "student", student, order.block)
+    try:
+        data = read_block(storage, names.published_folder(order.cycle, student), block=order.block)
+    except StorageError as error:
+        raise damaged_error(replace(damaged, reason=str(error))) from error
     if data is None:
-        raise StorageError(f"block {order.block} of {student}, cycle {order.cycle}, is missing")
+        raise damaged_error(replace(damaged, reason="it is missing"))
     return data

@@ -21,14 +21,32 @@ def teacher_folder(cycle: int) -> str:
     return f"teacher/{cycle_folder(cycle)}"
 
 
+def teacher_blocks(cycle: int, teacher: str, revision: int = 0) -> str:
+    """The blocks of one teacher of a cycle.
+
+    Every revision of the roster has a folder of its own, so that a merge for an earlier one, still
+    under way somewhere, cannot write into what is read.
+    """
+    return f"{teacher_folder(cycle)}/{teacher}" + (f"@{revision}" if revision else "")
+
+
 def roster_record(cycle: int) -> str:
     """Who is in a cycle's teachers, with which accuracy and weight. Committed before merging."""
     return f"{teacher_folder(cycle)}/roster.json"
 
 
 def complete_record(cycle: int) -> str:
-    """Every block of every teacher of a cycle is committed; the raw blocks may go."""
+    """Every block of every teacher of a cycle is committed: they may be read, the raw blocks may
+    go. Says what the roster says once more, in case one of the two is damaged."""
     return f"{teacher_folder(cycle)}/complete.json"
+
+
+LOSSES = "lost"
+
+
+def loss_record(student: str) -> str:
+    """A student is not trained any further: why, and which cycles are made without it."""
+    return f"{LOSSES}/{student}.json"
 
 
 def block_file(folder: str, block: int) -> str:

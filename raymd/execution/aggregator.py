@@ -9,69 +9,47 @@ import asyncio
 import hashlib
 import logging
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError
 
 from raymd.distillation.methods import get_method
-from raymd.exchange import names
-from raymd.exchange.blocks import commit_roster, complete_cycle, read_block, recover
-from raymd.exchange.ledger import Action, CommitRoster, Ledger, MergeBlock, Publication
+from raymd.errors import RaymdError
+from raymd.exchange.blocks import (
+    commit_loss,
+    commit_roster,
+    complete_cycle,
+)
+from raymd.exchange.damaged import Claims, Damaged
+from raymd.exchange.facts import Action, CommitRoster, Loss, MergeBlock, Publication
+from raymd.exchange.ledger import Ledger
+from raymd.exchange.memory import BlockKey, Held
+from raymd.exchange.recovery import recover
+from raymd.execution.merging import load_task, merge_task, warm_up_task, with_attempts
 from raymd.execution.monitor import NAMESPACE
 from raymd.storage import Storage
+from raymd.view import events
 
 log = logging.getLogger(__name__)
 
-MERGES_IN_FLIGHT = 4
-MERGE_ATTEMPTS = 3
-
-BlockKey = tuple[int, str, int]  # cycle, teacher or student, block
-
-
-def merge(
-    storage: Storage, order: MergeBlock, students: Sequence[str], *blocks: np.ndarray | None
-) -> tuple[None, np.ndarray]:
-    """Task: merge and commit one block. Returns nothing to wait for, and the block's bytes."""
-    from raymd.exchange.merge import merge_block
-
-    sources = dict(zip(students, blocks, strict=True))
-    return None, merge_block(storage, order, sources=sources)
-
-
-def load(storage: Storage, folder: str, block: int) -> np.ndarray:
-    """Task: a committed block's bytes out of storage and into the object store."""
-    data = read_block(storage, folder, block=block)
-    if data is None:
-        raise FileNotFoundError(f"{storage.uri}/{folder}: block {block}")
-    return np.array(data)
-
-
-def warm_up() -> None:
-    """Task: start a worker and import what merging needs, while the students still train."""
-    import raymd.exchange.merge  # noqa: F401
-
-
-# Without CPUs a task starts although students hold them all; DEFAULT keeps it out of whatever
-# placement group its caller may be in.
-_task = ray.remote(num_cpus=0, scheduling_strategy="DEFAULT")
-_merge = _task(merge).options(num_returns=2)
-_load = _task(load)
-_warm_up = _task(warm_up)
+TASKS_IN_FLIGHT = 4
+TELL_MEMORY_EVERY_S = 1.0
 
 
 class Aggregator:
-    """Announcements and blocks in, teacher blocks out.
+    """Announcements and blocks in, teachers out.
 
     Args:
         storage: The run's folder.
         method: Name of the run's method.
-        students: All student ids.
+        students: All student ids, lost ones too.
         num_blocks: Blocks of every publication.
         monitor: Name of the driver's actor; when that dies, so does this one. A name, for a
             handle among an actor's arguments would be an object that can be lost.
+        base_bytes: What the run keeps in the object store beside soft labels.
     """
 
     def __init__(
@@ -82,16 +60,21 @@ class Aggregator:
         students: Sequence[str],
         num_blocks: int,
         monitor: Any,
+        base_bytes: int = 0,
     ) -> None:
         self.storage = storage
         self.monitor = ray.get_actor(monitor, namespace=NAMESPACE)
         self.ledger = Ledger(get_method(method), students=students, num_blocks=num_blocks)
-        self._raw: dict[BlockKey, Any] = {}
-        self._teachers: dict[BlockKey, Any] = {}
+        self._held = Held(base_bytes=base_bytes)
+        self._claims = Claims()
         self._changed = asyncio.Condition()
-        self._merging = asyncio.Semaphore(MERGES_IN_FLIGHT)
+        self._in_flight = asyncio.Semaphore(TASKS_IN_FLIGHT)
+        # Rosters, completions and losses are committed one after the other: what is ordered
+        # before a loss and would be committed after it is not committed at all.
+        self._records = asyncio.Lock()
         self._running: set[asyncio.Task[None]] = set()
         self._begun = False
+        self._telling_memory = False
         # A thread, for nobody may call this life, and only a call starts the event loop.
         threading.Thread(target=_end_with_driver, args=(self.monitor,), daemon=True).start()
 
@@ -100,9 +83,9 @@ class Aggregator:
         if self._begun:
             return
         self._begun = True
-        _warm_up.remote()
+        warm_up_task.remote()
         try:
-            self._order(recover(self.storage, self.ledger))
+            self._order(recover(self.storage, self.ledger, tell=self._note))
         except Exception as error:
             self._report(error)
             raise
@@ -114,42 +97,80 @@ class Aggregator:
         await self.begin()
         self._order(self.ledger.announced(publication))
 
-    async def deliver(self, publication: Publication, block: int, refs: Sequence[Any]) -> None:
-        """A student's committed block; ``refs`` holds its object, or nothing."""
+    async def deliver(
+        self, publication: Publication, block: int, refs: Sequence[Any], num_bytes: int = 0
+    ) -> None:
+        """A student's committed block; ``refs`` holds its object of so many bytes, or nothing."""
         await self.begin()
-        if refs:
-            self._raw[publication.cycle, publication.student, block] = refs[0]
-        self._order(self.ledger.delivered(publication.cycle, publication.student, block))
-        async with self._changed:
-            self._changed.notify_all()
+        cycle, student = publication.cycle, publication.student
+        # again, for the announcement may have been damaged before a restart read it
+        self._order(self.ledger.announced(publication))
+        waited_for = self.ledger.complete(cycle) is None and student in self.ledger.members(cycle)
+        if refs and waited_for:
+            self._hold(BlockKey(cycle, "student", student, block), refs[0], num_bytes)
+        self._order(self.ledger.delivered(cycle, student, block))
 
-    async def teacher_block(
-        self, cycle: int, teacher: str, block: int, *, lost: bool = False
-    ) -> tuple[Mapping[str, float], list[Any]]:
-        """Wait until a teacher's block is committed.
+    async def teacher(
+        self, cycle: int, teacher: str, *, lost: Sequence[int] = ()
+    ) -> Damaged | tuple[Mapping[str, float], list[Any]]:
+        """Wait until a teacher can be read, or the caller is needed to make a block again.
 
         Args:
-            cycle, teacher, block: Which one.
-            lost: The caller could not read the reference it got; give it another.
+            cycle, teacher: Which one.
+            lost: Blocks whose references the caller could not read; it gets others.
 
         Returns:
-            The members' weights, and a list with the block's reference.
+            The members' weights, and the references to all blocks. Or a damaged block, which
+            the caller is to commit again and to tell of by ``rebuilt``, before it asks once more.
         """
         await self.begin()
-        async with self._changed:
-            await self._changed.wait_for(lambda: self.ledger.is_merged(cycle, teacher, block))
-        key = (cycle, teacher, block)
-        if lost or key not in self._teachers:
-            folder = f"{names.teacher_folder(cycle)}/{teacher}"
-            self._teachers[key] = _load.remote(self.storage, folder, block)
-        weights = self.ledger.weights(cycle, teacher)
-        assert weights is not None
-        return weights, [self._teachers[key]]
+        self._drop(lambda key: key[:3] == (cycle, "teacher", teacher) and key.block in lost)
+        while True:
+            damaged = self._claims.take(self.ledger.damage(cycle), now=self._now())
+            if damaged is not None:
+                return damaged
+            roster = self.ledger.complete(cycle)
+            if roster is not None and not self.ledger.damage(cycle):
+                refs = await self._references(roster, teacher)
+                if refs is not None:
+                    return roster.weights[teacher], refs
+                continue
+            await self._wait(cycle)
+
+    async def rebuilt(self, damaged: Damaged) -> None:
+        """A damaged block is committed again."""
+        await self.begin()
+        self._claims.release(damaged)
+        self._order(self.ledger.rebuilt(damaged))
+        await self._wake()
 
     async def missing(self, cycle: int) -> tuple[str, ...]:
         """Students whose soft labels a cycle waits for."""
         await self.begin()
         return self.ledger.missing(cycle)
+
+    # -- what the driver calls --------------------------------------------------------
+
+    async def lose(self, loss: Loss) -> Loss:
+        """Go on without a student: cycles that are not complete are made by the others.
+
+        Returns:
+            What was committed of it, now or before.
+        """
+        await self.begin()
+        async with self._records:
+            known = self.ledger.loss(loss.student)
+            if known is None:
+                known = replace(loss, cycle=self.ledger.first_open())
+                await asyncio.to_thread(commit_loss, self.storage, known)
+                self._order(self.ledger.lost(known))
+        self._drop(lambda key: key.kind == "student" and key.id == loss.student)
+        await self._wake()
+        return known
+
+    async def memory(self) -> dict[str, int]:
+        """``bytes`` of the run in the object store now, and ``peak_bytes`` in this life."""
+        return {"bytes": self._held.bytes, "peak_bytes": self._held.peak_bytes}
 
     async def ping(self) -> None:
         """Return when the actor is up."""
@@ -175,42 +196,131 @@ class Aggregator:
     def _report(self, error: BaseException) -> None:
         """Stop the run: nobody awaits this work, and students would wait for ever."""
         log.error("the aggregator could not go on", exc_info=error)
-        self.monitor.failed.remote("the aggregator", f"{type(error).__name__}: {error}")
+        said = str(error) if isinstance(error, RaymdError) else f"{type(error).__name__}: {error}"
+        self.monitor.failed.remote("the aggregator", said)
         self.monitor.stop.remote()
 
     async def _act(self, action: Action) -> None:
-        if isinstance(action, CommitRoster):
-            await asyncio.to_thread(commit_roster, self.storage, action)
-            self._order(self.ledger.roster_committed(action))
-        elif isinstance(action, MergeBlock):
+        if isinstance(action, MergeBlock):
             await self._merge(action)
-        else:
-            await asyncio.to_thread(complete_cycle, self.storage, action.cycle)
-            self._forget(action.cycle)
+            return
+        async with self._records:
+            if not self.ledger.is_current(action):
+                return
+            if isinstance(action, CommitRoster):
+                await asyncio.to_thread(commit_roster, self.storage, action)
+                self._order(self.ledger.roster_committed(action))
+            else:
+                await asyncio.to_thread(complete_cycle, self.storage, action.roster)
+                self.ledger.completed(action.roster)
+                self._forget(action.cycle)
+        await self._wake()
 
     async def _merge(self, order: MergeBlock) -> None:
         students = list(order.weights)
-        async with self._merging:
-            for attempt in range(MERGE_ATTEMPTS):
-                keys = [(order.cycle, student, order.block) for student in students]
-                # Objects die with the student that put them; what it committed does not.
-                blocks = [self._raw.get(key) if attempt == 0 else None for key in keys]
-                committed, data = _merge.remote(self.storage, order, students, *blocks)
-                try:
-                    await committed
-                    break
-                except RayError:
-                    if attempt + 1 == MERGE_ATTEMPTS:
-                        raise
-        self._teachers[order.cycle, order.teacher, order.block] = data
-        self._order(self.ledger.merged(order.cycle, order.teacher, order.block))
-        async with self._changed:
-            self._changed.notify_all()
+        keys = [BlockKey(order.cycle, "student", student, order.block) for student in students]
+
+        def submit(attempt: int) -> Any:
+            # Objects die with the student that put them; what it committed does not.
+            blocks = [self._held.get(key) if attempt == 0 else None for key in keys]
+            return merge_task.remote(self.storage, order, students, *blocks)
+
+        async with self._in_flight:
+            if not self.ledger.is_current(order):
+                return
+            outcome, data = await with_attempts(submit)
+        if isinstance(outcome, Damaged):
+            await self._damaged(outcome)
+            return
+        if self.ledger.is_current(order):
+            key = BlockKey(order.cycle, "teacher", order.teacher, order.block)
+            self._hold(key, data, outcome)
+        merged = self.ledger.merged(
+            order.cycle, order.teacher, order.block, revision=order.revision
+        )
+        self._order(merged)
 
     def _forget(self, cycle: int) -> None:
         """Drop the references that nobody asks for once a cycle's teachers are complete."""
-        self._raw = {key: ref for key, ref in self._raw.items() if key[0] > cycle}
-        self._teachers = {key: ref for key, ref in self._teachers.items() if key[0] >= cycle}
+        self._drop(lambda key: key.cycle < cycle + (key.kind == "student"))
+
+    # -- teachers ---------------------------------------------------------------------
+
+    async def _references(self, roster: CommitRoster, teacher: str) -> list[Any] | None:
+        """All blocks of a complete teacher; None if some are damaged, as the ledger now knows."""
+        blocks = range(self.ledger.num_blocks)
+        keys = [BlockKey(roster.cycle, "teacher", teacher, block) for block in blocks]
+        await asyncio.gather(*(self._load(roster, key) for key in keys))
+        refs = [self._held.get(key) for key in keys]
+        return None if any(ref is None for ref in refs) else refs
+
+    async def _load(self, roster: CommitRoster, key: BlockKey) -> None:
+        def submit(_: int) -> Any:
+            return load_task.remote(self.storage, roster, key.id, key.block)
+
+        async with self._in_flight:
+            if self._held.get(key) is not None:
+                return
+            outcome, data = await with_attempts(submit)
+        if isinstance(outcome, Damaged):
+            await self._damaged(outcome)
+        else:
+            self._hold(key, data, outcome)
+
+    async def _damaged(self, damaged: Damaged) -> None:
+        self._claims.release(damaged)
+        self.ledger.damaged(damaged)
+        await self._wake()
+
+    async def _wait(self, cycle: int) -> None:
+        """Until a cycle is complete or damaged, or who was to mend it may have died."""
+
+        def has_news() -> bool:
+            damage = self.ledger.damage(cycle)
+            return self._claims.has_any(damage, now=self._now()) or (
+                self.ledger.complete(cycle) is not None and not damage
+            )
+
+        async with self._changed:
+            try:
+                await asyncio.wait_for(self._changed.wait_for(has_news), self._claims.claim_s)
+            except TimeoutError:
+                return
+
+    async def _wake(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    # -- telling ----------------------------------------------------------------------
+
+    def _hold(self, key: BlockKey, ref: Any, num_bytes: int) -> None:
+        self._held.put(key, ref, num_bytes)
+        self._tell_memory()
+
+    def _drop(self, where: Callable[[BlockKey], bool]) -> None:
+        self._held.drop(where)
+        self._tell_memory()
+
+    def _tell_memory(self) -> None:
+        if not self._telling_memory:
+            self._telling_memory = True
+            self._spawn(self._push_memory())
+
+    async def _push_memory(self) -> None:
+        await asyncio.sleep(TELL_MEMORY_EVERY_S)
+        self._telling_memory = False
+        held = self._held
+        self._push(events.memory(bytes=held.bytes, peak_bytes=held.peak_bytes))
+
+    def _note(self, text: str) -> None:
+        log.warning(text)
+        self._push(events.note(text=text))
+
+    def _push(self, event: Mapping[str, Any]) -> None:
+        self.monitor.push.remote(dict(event))
 
 
 def _end_with_driver(monitor: Any) -> None:
@@ -234,6 +344,7 @@ def start_aggregator(
     students: Sequence[str],
     num_blocks: int,
     monitor: Any,
+    base_bytes: int = 0,
 ) -> Any:
     """Create a run's aggregator for this attempt of its driver, and wait until it is up."""
     actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Aggregator).options(
@@ -244,7 +355,12 @@ def start_aggregator(
         scheduling_strategy="DEFAULT",
     )
     aggregator = actor.remote(
-        storage, method=method, students=list(students), num_blocks=num_blocks, monitor=monitor
+        storage,
+        method=method,
+        students=list(students),
+        num_blocks=num_blocks,
+        monitor=monitor,
+        base_bytes=base_bytes,
     )
     ray.get(aggregator.ping.remote())
     return aggregator

@@ -12,11 +12,12 @@ from safetensors.numpy import load as load_safetensors
 from raymd.data.dataset import Split
 from raymd.data.splits import Prepared
 from raymd.distillation.methods import accuracy_weights, get_method
-from raymd.exchange.blocks import read_roster
+from raymd.exchange.blocks import begun_cycles, read_losses, read_roster
 from raymd.result import (
     RESULT,
     CycleRecord,
     EnsembleResult,
+    LostStudent,
     Result,
     Score,
     Scores,
@@ -31,19 +32,30 @@ from raymd.storage import Storage
 from raymd.training.evaluate import ensemble
 
 
-def collect(storage: Storage, settings: Settings, data: Prepared, *, seconds: float) -> Result:
+def collect(
+    storage: Storage,
+    settings: Settings,
+    data: Prepared,
+    *,
+    seconds: float,
+    object_store_peak_bytes: int | None = None,
+) -> Result:
     """Put a run's result together and write result.json.
 
     Args:
-        storage: The run's folder; all its students are finished.
+        storage: The run's folder; all its students are finished but those lost.
         settings: The run's science.
         data: For the labels that the ensemble is scored by.
         seconds: Wall time of this attempt.
+        object_store_peak_bytes: See Result.
 
     Raises:
         StorageError: a student's final files are damaged.
     """
-    records = [_record(storage, student.id) for student in settings.students]
+    losses = read_losses(storage)
+    lost = tuple(LostStudent(x.student, x.reason, x.epoch, x.cycle or 0) for x in losses)
+    finished = [s.id for s in settings.students if s.id not in {loss.student for loss in losses}]
+    records = [_record(storage, student) for student in finished]
     students = tuple(_student(record) for record in records)
     result = Result(
         run=storage.uri,
@@ -60,10 +72,12 @@ def collect(storage: Storage, settings: Settings, data: Prepared, *, seconds: fl
         students=students,
         ensemble=_ensemble(storage, records, data),
         best_student=pick_best(students),
-        cycles=tuple(_cycles(storage, settings)),
+        cycles=tuple(_cycles(storage, settings, finished[0])),
         settings=settings.to_dict(),
         environment=environment(),
         seconds=seconds,
+        lost=lost,
+        object_store_peak_bytes=object_store_peak_bytes,
     )
     storage.write(RESULT, result.to_json().encode())
     return result
@@ -125,11 +139,11 @@ def _ensemble(
     )
 
 
-def _cycles(storage: Storage, settings: Settings) -> list[CycleRecord]:
-    method = get_method(settings.method)
-    teacher = method.teacher_of(settings.students[0].id)
+def _cycles(storage: Storage, settings: Settings, student: str) -> list[CycleRecord]:
+    """What the teacher of one student was made of, in every cycle."""
+    teacher = get_method(settings.method).teacher_of(student)
     records = []
-    for cycle in sorted(int(name.removeprefix("cycle-")) for name in storage.list("teacher")):
+    for cycle in begun_cycles(storage):
         roster = read_roster(storage, cycle)
         if roster is not None:
             accuracies = {p.student: p.accuracy for p in roster.publications}

@@ -7,20 +7,23 @@ and burns no CPU.
 
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import ray
 from ray.exceptions import ObjectLostError, RayTaskError
 
+from raymd.exchange.damaged import Damaged, Rebuild, damaged_error
+from raymd.exchange.facts import Publication
 from raymd.exchange.folder import Teacher
-from raymd.exchange.ledger import Publication
 from raymd.training.student import Emit
 from raymd.view import events
 
 POLL_S = 1.0
 READ_ATTEMPTS = 5
+REBUILD_ATTEMPTS = 3
 
 
 class StoppedError(Exception):
@@ -47,32 +50,52 @@ class RayExchange:
 
     def deliver(self, publication: Publication, *, block: int, data: np.ndarray | None) -> None:
         """Put a block's bytes into the object store and hand their reference over."""
-        refs = [] if data is None else [ray.put(data)]
-        ray.get(self.aggregator.deliver.remote(publication, block, refs))
+        refs, num_bytes = ([], 0) if data is None else ([ray.put(data)], data.nbytes)
+        ray.get(self.aggregator.deliver.remote(publication, block, refs, num_bytes))
 
     def teacher(
-        self, cycle: int, teacher: str, *, num_blocks: int, stop: threading.Event
+        self,
+        cycle: int,
+        teacher: str,
+        *,
+        num_blocks: int,
+        stop: threading.Event,
+        rebuild: Rebuild | None = None,
     ) -> Teacher | None:
-        """Wait for every block of a teacher."""
-        try:
-            parts = [self._block(cycle, teacher, block, stop) for block in range(num_blocks)]
-        except StoppedError:
-            return None
-        return Teacher(parts[0][0], [data for _, data in parts])
-
-    def _block(
-        self, cycle: int, teacher: str, block: int, stop: threading.Event
-    ) -> tuple[dict[str, float], np.ndarray]:
+        """Wait for a teacher, and make damaged blocks again where this worker is asked to."""
+        tries: Counter[Damaged] = Counter()
+        lost: list[int] = []
         for attempt in range(READ_ATTEMPTS):
-            call = self.aggregator.teacher_block.remote(cycle, teacher, block, lost=attempt > 0)
-            self._wait(call, cycle, stop)
-            weights, refs = ray.get(call)
             try:
-                return dict(weights), ray.get(refs[0])
-            except (ObjectLostError, RayTaskError):
-                if attempt + 1 == READ_ATTEMPTS:
-                    raise
+                weights, refs = self._ask(cycle, teacher, lost, tries, stop, rebuild)
+            except StoppedError:
+                return None
+            assert len(refs) == num_blocks
+            blocks, lost = _read(refs, is_last=attempt + 1 == READ_ATTEMPTS)
+            if not lost:
+                return Teacher(dict(weights), blocks)
         raise AssertionError("unreachable")
+
+    def _ask(
+        self,
+        cycle: int,
+        teacher: str,
+        lost: Sequence[int],
+        tries: Counter[Damaged],
+        stop: threading.Event,
+        rebuild: Rebuild | None,
+    ) -> tuple[Mapping[str, float], Sequence[Any]]:
+        while True:
+            call = self.aggregator.teacher.remote(cycle, teacher, lost=lost)
+            self._wait(call, cycle, stop)
+            answer = ray.get(call)
+            if not isinstance(answer, Damaged):
+                return answer
+            tries[answer] += 1
+            if rebuild is None or tries[answer] > REBUILD_ATTEMPTS:
+                raise damaged_error(answer)
+            rebuild(answer)
+            ray.get(self.aggregator.rebuilt.remote(answer))
 
     def _wait(self, call: Any, cycle: int, stop: threading.Event) -> None:
         reports = _growing_intervals()
@@ -90,6 +113,19 @@ class RayExchange:
                         student=self.student, cycle=cycle, missing=list(missing), seconds=seconds
                     )
                 )
+
+
+def _read(refs: Sequence[Any], *, is_last: bool) -> tuple[list[np.ndarray], list[int]]:
+    """The blocks behind references, and the numbers of those that could not be read."""
+    blocks, lost = [], []
+    for block, ref in enumerate(refs):
+        try:
+            blocks.append(ray.get(ref))
+        except (ObjectLostError, RayTaskError):
+            if is_last:
+                raise
+            lost.append(block)
+    return blocks, lost
 
 
 def _growing_intervals() -> Iterator[float]:

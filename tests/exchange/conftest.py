@@ -12,7 +12,8 @@ from raymd.distillation.methods import METHODS, Method
 from raymd.distillation.soft_labels import encode_block
 from raymd.exchange import names
 from raymd.exchange.blocks import commit_block
-from raymd.exchange.ledger import Action, CommitRoster, Ledger, MergeBlock, Publication
+from raymd.exchange.facts import Action, CommitRoster, CompleteCycle, MergeBlock, Publication
+from raymd.exchange.ledger import Ledger
 from raymd.storage import Storage
 
 STUDENTS = ("a", "b", "c")
@@ -39,24 +40,37 @@ def merges(actions: Sequence[Action]) -> list[tuple[int, str, int]]:
     return [(a.cycle, a.teacher, a.block) for a in actions if isinstance(a, MergeBlock)]
 
 
+def completes(actions: Sequence[Action]) -> list[int]:
+    return [action.cycle for action in actions if isinstance(action, CompleteCycle)]
+
+
+def follow(ledger: Ledger, action: Action) -> list[Action]:
+    """Tell the ledger that an action was carried out."""
+    if isinstance(action, CommitRoster):
+        return ledger.roster_committed(action)
+    if isinstance(action, MergeBlock):
+        return ledger.merged(action.cycle, action.teacher, action.block, revision=action.revision)
+    ledger.completed(action.roster)
+    return []
+
+
 def carry_out(ledger: Ledger, actions: Sequence[Action]) -> list[Action]:
     """What an executor does, without doing it; gives back everything that was ordered."""
     queue, ordered = list(actions), []
     while queue:
         action = queue.pop(0)
-        ordered.append(action)
-        if isinstance(action, CommitRoster):
-            queue += ledger.roster_committed(action)
-        elif isinstance(action, MergeBlock):
-            queue += ledger.merged(action.cycle, action.teacher, action.block)
+        if ledger.is_current(action):
+            ordered.append(action)
+            queue += follow(ledger, action)
     return ordered
 
 
-def rows_of(student: str, block: int, *, cycle: int = 0) -> np.ndarray:
-    """Probabilities, float16 [ROWS, CLASSES]; the same for the same arguments."""
+def rows_of(student: str, block: int, *, cycle: int = 0, repeat: int = 1) -> np.ndarray:
+    """Probabilities, float16 [repeat x ROWS, CLASSES]; the same for the same arguments."""
     generator = np.random.default_rng([cycle, block, *student.encode()])
     rows = generator.random((ROWS, CLASSES))
-    return (rows / rows.sum(axis=1, keepdims=True)).astype(np.float16)
+    rows = (rows / rows.sum(axis=1, keepdims=True)).astype(np.float16)
+    return np.tile(rows, (repeat, 1))
 
 
 def commit_publication(storage: Storage, said: Publication) -> None:
@@ -64,14 +78,15 @@ def commit_publication(storage: Storage, said: Publication) -> None:
     storage.commit(names.publication_record(said.cycle, said.student), fields)
 
 
-def commit_rows(storage: Storage, said: Publication, block: int) -> np.ndarray:
+def commit_rows(storage: Storage, said: Publication, block: int, *, repeat: int = 1) -> np.ndarray:
     """Commit a student's block as publish() does; gives back its bytes."""
     metadata = {
         "run": "run", "cycle": said.cycle, "student": said.student,
         "publish_id": said.publish_id, "accuracy": said.accuracy, "first_id": block * ROWS,
         "view": 0, "t": 3.0, "fingerprint": "f", "encoding": "float16",
     }  # fmt: skip
-    data = encode_block(rows_of(said.student, block, cycle=said.cycle), metadata=metadata)
+    rows_NK = rows_of(said.student, block, cycle=said.cycle, repeat=repeat)
+    data = encode_block(rows_NK, metadata=metadata)
     folder = names.published_folder(said.cycle, said.student)
     commit_block(storage, folder, block=block, data=data, fields=metadata)
     return data
