@@ -94,7 +94,7 @@ def choose_kinds(draw: random.Random, number: int) -> list[str]:
     """What a run is to suffer; the driver is stopped in the first round of scenarios only."""
     chosen = draw.choices(list(OFTEN), weights=list(OFTEN.values()), k=KILLS_A_RUN)
     if number < len(SCENARIOS):
-        chosen.insert(draw.randrange(3), PAUSE)
+        chosen.insert(KILLS_A_RUN // 2, PAUSE)  # resident students train on, so less is left
     return chosen
 
 
