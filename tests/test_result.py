@@ -10,7 +10,7 @@ import pytest
 from raymd import result as names
 from raymd.environment import environment
 from raymd.errors import DataError
-from raymd.result import SCHEMA_VERSION, Result, Score, pick_best, wilson_interval
+from raymd.result import SCHEMA_VERSION, LostStudent, Result, Score, pick_best, wilson_interval
 from tests.view.examples import result, student
 
 
@@ -37,6 +37,15 @@ def test_counts_that_cannot_be_are_refused(correct, total):
 def test_json_gives_back_an_equal_result(val):
     written = result(students=(student("a", val=val), student("b", val=val)))
     assert Result.from_json(written.to_json()) == written
+
+
+def test_lost_students_and_the_peak_come_back_and_may_be_missing_in_older_files():
+    lost = (LostStudent("a", "its GPU burnt", epoch=3, cycle=1),)
+    written = result(lost=lost, object_store_peak_bytes=10**12)
+    assert Result.from_json(written.to_json()) == written
+    document = result().to_dict()
+    del document["lost"], document["object_store_peak_bytes"]
+    assert Result.from_dict(document) == result()
 
 
 def test_json_can_be_read_without_raymd():
