@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from raymd.errors import UserError
+from raymd.view.about import About
 from raymd.view.dashboard import render
 from raymd.view.events import TIME, decode_history
 from raymd.view.state import RunState
@@ -59,14 +60,14 @@ def live_svg(recording: Sequence[Mapping[str, Any]], *, at: float) -> str:
 def replayed(recording: Sequence[Mapping[str, Any]]) -> RunState:
     """The state that the events lead to, each at its own time."""
     first = recording[0]
-    state = RunState.of(
-        [student["id"] for student in first["students"]],
+    about = About(
+        students=tuple(student["id"] for student in first["students"]),
         epochs=first["epochs"],
         tin=first["tin"],
         td=first["td"],
         distils=first["method"] != "independent",
-        began=first[TIME],
     )
+    state = RunState.of(about, began=first[TIME])
     for event in recording:
         state.add(event, now=event[TIME])
     return state

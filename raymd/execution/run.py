@@ -90,7 +90,7 @@ def _train(config: FitConfig, run: Run, telling: Telling) -> Result:
         if _slow_bf16(run, plan):
             telling.announce(SLOW_BF16)
         try:
-            telling.begin(run)  # first, for it may refuse
+            telling.begin(run, plan)  # first, for it may refuse
             start_run(run, config, plan)
             _run_students(config, run, plan, telling)
             result = collect(

@@ -7,7 +7,7 @@ Which viewers there are is decided by the configuration; what they show is raymd
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,17 @@ from rich.console import Console
 
 from raymd.config import FitConfig
 from raymd.distillation.methods import get_method
+from raymd.distillation.soft_labels import BlockLayout
 from raymd.errors import UserError
+from raymd.exchange.blocks import read_losses
 from raymd.execution.opening import Run
+from raymd.execution.plan import Plan
+from raymd.execution.standings import standings
 from raymd.result import TENSORBOARD, WANDB, Result
 from raymd.runs import read_history
 from raymd.storage import Storage
 from raymd.view import events
+from raymd.view.about import About
 from raymd.view.board import Board
 from raymd.view.json_lines import JsonLines
 from raymd.view.lines import Lines
@@ -70,17 +75,23 @@ class Telling:
         if self.kind in ("lines", "live"):
             self.console.print(text, soft_wrap=True)
 
-    def begin(self, run: Run) -> None:
+    def begin(self, run: Run, plan: Plan) -> None:
         """Open the viewers: the run begins, or goes on.
+
+        Args:
+            run: The run.
+            plan: How its students are placed.
 
         Raises:
             UserError: W&B was asked for and cannot begin.
         """
         history = read_history(run.storage) if run.resumed else []
-        viewers = self._screen(run, history)
+        viewers = self._screen(about(run, plan), history)
         self._viewers = self._fan_out(viewers)  # to be closed, should a log refuse to begin
         self._viewers = self._fan_out([*viewers, *self._logs(run, history), *self._callback()])
         self._viewers.show(_run_started(run, self._announced))
+        for event in _ended_before(run):
+            self._viewers.show(event)
 
     def show(self, event: Mapping[str, Any]) -> None:
         """Hand an event to all viewers."""
@@ -132,19 +143,11 @@ class Telling:
     def _callback(self) -> list[Viewer]:
         return [] if self._on_event is None else [_Callback(self._on_event)]
 
-    def _screen(self, run: Run, history: list[dict[str, Any]]) -> list[Viewer]:
-        settings = run.settings
-        about: dict[str, Any] = {
-            "students": [student.id for student in settings.students],
-            "epochs": settings.epochs,
-            "tin": settings.tin,
-            "td": settings.td,
-            "distils": get_method(settings.method).distils,
-        }
+    def _screen(self, about: About, history: list[dict[str, Any]]) -> list[Viewer]:
         if self.kind == "lines":
-            return [Lines(self.console, **about)]
+            return [Lines(self.console, about=about)]
         if self.kind == "live":
-            live = LiveView(self.console, **about, history=history)
+            live = LiveView(self.console, about=about, history=history)
             live.start()
             return [live]
         return [JsonLines(sys.stdout)] if self.kind == "json" else []
@@ -192,6 +195,34 @@ def choose_view(config: FitConfig, console: Console) -> str:
     if config.view != "auto":
         return config.view
     return "live" if can_show(console) and not config.verbose else "lines"
+
+
+def about(run: Run, plan: Plan) -> About:
+    """What the views have to know of a run."""
+    settings = run.settings
+    return About(
+        students=tuple(student.id for student in settings.students),
+        epochs=settings.epochs,
+        tin=settings.tin,
+        td=settings.td,
+        distils=get_method(settings.method).distils,
+        workers=plan.workers,
+        slots=plan.slots if plan.placement == "sliced" else None,
+    )
+
+
+def _ended_before(run: Run) -> Iterator[Mapping[str, Any]]:
+    """Who was lost or finished in earlier attempts, which no worker will tell again."""
+    if not run.resumed:
+        return
+    for loss in read_losses(run.storage):
+        yield events.lost(
+            student=loss.student, epoch=loss.epoch, step=loss.step, reason=loss.reason
+        )
+    layout = BlockLayout(len(run.data.train), len(run.data.classes))
+    for student, standing in standings(run, num_blocks=layout.num_blocks).items():
+        if standing.is_finished:
+            yield events.finished(student=student)
 
 
 def _run_started(run: Run, announced: list[str]) -> events.RunStartedEvent:

@@ -1,8 +1,9 @@
 """A run on one screen: a panel a student, who waits for whom, what was published, last notes.
 
 Enters: a RunState and the screen's size. Leaves: a rich renderable of no more lines than the
-screen has, none of them wider than it. Panels become shorter, then one line a student, as
-students become more or the screen lower; what is not known is not shown.
+screen has, none of them wider than it. Panels become shorter, then one line a student, then a count
+of those that train least, as students become more or the screen lower; what is not known is not
+shown.
 
     ╭─ resnet18  distil 3/4 in cycle 2 ──────────────────────────────────────────╮
     │ epoch 11/24   45 %  1,034 img/s  52 s left  ━━━━━━━━━━━━━──────────────── │
@@ -11,6 +12,7 @@ students become more or the screen lower; what is not known is not shown.
     ╰────────────────────────────────────────────────────────────────────────────╯
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.cells import cell_len
@@ -21,7 +23,7 @@ from rich.text import Text
 from raymd.view.cells import Cell, colours_of, cut, line_of
 from raymd.view.state import NOTES, RunState
 from raymd.view.student_now import StudentNow
-from raymd.view.text import duration, listed, loss, num_bytes, percent, sparkline
+from raymd.view.text import count_of, duration, listed, loss, num_bytes, percent, sparkline
 
 HINT = "Ctrl-C: commit and stop"
 LARGE, SMALL = 5, 4  # lines that a student takes
@@ -31,14 +33,24 @@ ID_TAIL = 7  # copies of a network differ in their ids' ends
 LONGEST_BAR = 40
 LEAST_COURSE = 12
 TRAINING = ("independent", "distillation")
+BETWEEN_CYCLES = ("starts", "restarted", "queued", "finished")
 WORDS = {
     "independent": "alone",
     "distillation": "distil",
     "published": "published, waits for the others",
     "starts": "restores",
     "waits": "waits",
+    "queued": "waits for a slot",
 }
-STYLES = {"waits": "yellow", "restarted": "yellow", "stopped": "yellow", "finished": "green"}
+STYLES = {
+    "waits": "yellow",
+    "restarted": "yellow",
+    "stopped": "yellow",
+    "finished": "green",
+    "lost": "red",
+    "queued": "dim",
+}
+INTEREST = {"queued": 1, None: 2, "finished": 3}  # the last to be shown where not all can be
 
 
 def render(
@@ -94,7 +106,8 @@ class _Draw:
         """Waits, bytes and notes, as many as there is room for; the first are the last to go."""
         waits = [self.line(text, "yellow") for text in self._waits()]
         published = [self.line(text) for text in self._published()]
-        few = [*waits[:2], *published][:room]
+        memory = [self.line(text) for text in self._memory()]
+        few = [*waits[:2], *published, *memory][:room]
         notes = [self.line(text, "dim") for text in self.state.notes]
         most = min(NOTES, room - len(few))
         return [*few, *(notes[-most:] if most > 0 else [])]
@@ -114,9 +127,8 @@ class _Draw:
         epoch = self.state.time_left.position(student)
         if epoch is None:
             return f"{self._id(student)} (not started)"
-        return (
-            f"{self._id(student)} (epoch {min(epoch + 1, self.state.epochs)}/{self.state.epochs})"
-        )
+        total = self.state.about.epochs
+        return f"{self._id(student)} (epoch {min(epoch + 1, total)}/{total})"
 
     def _published(self) -> list[str]:
         published = self.state.published_bytes
@@ -125,6 +137,10 @@ class _Draw:
         cycle = max(published)
         here, total = num_bytes(published[cycle]), num_bytes(sum(published.values()))
         return [f"soft labels: {here} published in cycle {cycle + 1}, {total} in all"]
+
+    def _memory(self) -> list[str]:
+        now, peak = self.state.object_store_bytes, self.state.peak_bytes
+        return [] if now is None else [f"object store: {num_bytes(now)}, peak {num_bytes(peak)}"]
 
     # -- students -------------------------------------------------------------------------
 
@@ -136,10 +152,19 @@ class _Draw:
                 return len(now) * lines, [self._panel(student, lines - 2) for student in now]
         if len(now) <= room:
             return len(now), [self._row(student) for student in now]
-        shown = max(room - 1, 0)
-        rows: list[RenderableType] = [self._row(student) for student in now[:shown]]
-        more = [self.line(f"and {len(now) - shown} more students", "dim")][:room]
-        return room, [*rows, *more]
+        return self._some(now, room)
+
+    def _some(self, now: Sequence[StudentNow], room: int) -> tuple[int, list[RenderableType]]:
+        """Those that do something, in their order, and how many there are beside them."""
+        lines = room - min(LEAST_BELOW, room // 4)
+        shown = max(lines - 1, 0)
+        by_interest = sorted(now, key=lambda student: INTEREST.get(student.doing, 0))
+        first = {student.id for student in by_interest[:shown]}
+        rows: list[RenderableType] = [self._row(student) for student in now if student.id in first]
+        rest = Counter(self._word(student) for student in by_interest[shown:])
+        kinds = ", ".join(f"{count} x {word}" for word, count in rest.most_common())
+        more = f"and {count_of(len(now) - shown, 'more student')}: {kinds}"
+        return lines, [*rows, self.line(more, "dim")][:lines]
 
     def _panel(self, student: StudentNow, lines: int) -> Panel:
         width = self.width - 4
@@ -172,9 +197,10 @@ class _Draw:
         name = self._id(student.id)
         name += " " * (longest - cell_len(name))
         doing = "".join(text for text, _ in self._doing(student, short=True))
+        widest = 16 if self.state.about.is_sliced else 12
         cells = [
             Cell(cut(name, width=self.width), 0, style=self.colours[student.id]),
-            Cell(doing.ljust(12), 1, style=STYLES.get(student.doing or "", "")),
+            Cell(doing.ljust(widest), 1, style=STYLES.get(student.doing or "", "")),
             *(cell._replace(rank=cell.rank + 1) for cell in self._place(student)),
             *self._accuracy(student),
             *self._losses(student),
@@ -184,24 +210,28 @@ class _Draw:
 
     def _doing(self, student: StudentNow, *, short: bool = False) -> list[tuple[str, str]]:
         """What it does, with the place in its phase: ``distil 3/4 in cycle 2``."""
-        state, doing = self.state, student.doing
-        if doing is None:
-            return [("not started", "dim")]
-        if doing == "independent" and not state.distils:
-            return [("trains", "")]
-        text = doing if short and doing == "published" else WORDS.get(doing, doing)
-        length = {"independent": state.tin, "distillation": state.td}.get(doing)
-        if length and student.r is not None:
+        about, doing = self.state.about, student.doing or "queued"
+        text = "published" if short and doing == "published" else self._word(student)
+        length = {"independent": about.tin, "distillation": about.td}.get(doing)
+        if length and student.r is not None and about.distils:
             text += f" {student.r + 1}/{length}"
-        tells_cycle = state.distils and doing not in ("starts", "restarted") and not short
+        tells_cycle = about.distils and doing not in BETWEEN_CYCLES and not short
         if student.cycle is not None and tells_cycle:
-            text += f" in cycle {student.cycle + 1}" if doing != "finished" else ""
+            text += f" in cycle {student.cycle + 1}"
         return [(text, STYLES.get(doing, ""))]
+
+    def _word(self, student: StudentNow) -> str:
+        about, doing = self.state.about, student.doing
+        if doing is None:  # nobody has heard of it yet
+            return WORDS["queued"] if about.is_sliced else "not started"
+        if doing == "independent" and not about.distils:
+            return "trains"
+        return WORDS.get(doing, doing)
 
     def _place(self, student: StudentNow) -> list[Cell]:
         if student.epoch is None:
             return []
-        total = self.state.epochs
+        total = self.state.about.epochs
         place = f"{min(student.epoch + 1, total):>{len(str(total))}}/{total}"
         part = [] if student.part is None else [Cell(f"{100 * student.part:3.0f} %", 3)]
         return [Cell("epoch", 8, " "), Cell(place, 0), *part]

@@ -8,12 +8,13 @@ A line never wraps: where the console is too narrow, columns move together, then
 least important ones are left out.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from raymd.view.about import About
 from raymd.view.cells import GAP, Cell, colours_of, line_of
 from raymd.view.summary import result_table, show_result
 from raymd.view.text import count_of, duration, listed, loss, percent
@@ -43,34 +44,20 @@ class Lines:
 
     Args:
         console: Where to; its width decides which columns there are.
-        students: All ids, for alignment, colours and the time left.
-        epochs: The budget of each student.
-        tin, td: Epochs of a cycle's two phases; given, a phase's length is shown too.
-        distils: Whether there will be teachers, so that their loss needs a column.
-        sliced: The students take turns on the same resources (time left).
+        about: The run.
     """
 
     name = "lines"
 
-    def __init__(
-        self,
-        console: Console,
-        *,
-        students: Sequence[str],
-        epochs: int,
-        tin: int | None = None,
-        td: int | None = None,
-        distils: bool = True,
-        sliced: bool = False,
-    ) -> None:
+    def __init__(self, console: Console, *, about: About) -> None:
         self.console = console
-        self.epochs = epochs
-        self.time_left = TimeLeft(students, epochs=epochs, sliced=sliced)
-        self._phase_epochs = {"independent": tin, "distillation": td}
-        self._id_width = max(map(len, students), default=0)
-        self._colours = colours_of(students)
+        self.epochs = about.epochs
+        self.time_left = TimeLeft(about)
+        self._phase_epochs = {"independent": about.tin, "distillation": about.td}
+        self._id_width = max(map(len, about.students), default=0)
+        self._colours = colours_of(about.students)
         self._expected: dict[str, tuple[int, int]] = {}
-        self._distils = distils
+        self._distils = about.distils
         self._teachers: set[tuple[int, str]] = set()
         self._report_at: dict[tuple[str, int], float] = {}
         self._waited: dict[tuple[str, int], float] = {}
@@ -81,6 +68,7 @@ class Lines:
             "taught": self._taught,
             "restarted": self._restarted,
             "stopped": self._stopped,
+            "lost": self._lost,
             "finished": self._finished,
             "note": self._note,
         }
@@ -88,9 +76,10 @@ class Lines:
     def show(self, event: Mapping[str, Any]) -> None:
         """Print what an event of view/events.py is worth: a line, or nothing.
 
-        Nothing for ``progress`` and ``published``, for a start where the student left off (its
-        next turn), for a wait that was spoken of a moment ago, and for a teacher that was told of
-        already; and nothing for the run's start and end, which others print.
+        Nothing for ``progress``, ``published``, ``segment`` and ``memory``, for a start where the
+        student left off (its next turn), for a wait that was spoken of a moment ago, and for a
+        teacher that was told of already; and nothing for the run's start and end, which others
+        print.
         """
         show = self._show.get(event["event"])
         if show is not None:
@@ -207,7 +196,13 @@ class Lines:
     def _stopped(self, event: Mapping[str, Any]) -> None:
         self._say(event["student"], f"stopped at {self._where(event)}, committed", style="yellow")
 
+    def _lost(self, event: Mapping[str, Any]) -> None:
+        self.time_left.lost(event["student"])
+        text = f"lost at {self._where(event)}, the others go on without it: {event['reason']}"
+        self._say(event["student"], text, style="red")
+
     def _finished(self, event: Mapping[str, Any]) -> None:
+        self.time_left.finished(event["student"])
         self._say(event["student"], "finished")
 
     def _note(self, event: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ as it was before, however the run ends.
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from raymd.view import events
+from raymd.view.about import About
 from raymd.view.dashboard import render
 from raymd.view.state import RunState
 
@@ -31,11 +32,7 @@ class LiveView:
 
     Args:
         console: A terminal; on anything else only the last picture is printed.
-        students: All ids, in order.
-        epochs: The budget of each student.
-        tin, td: Epochs of a cycle's two phases.
-        distils: Whether there will be teachers.
-        sliced: The students take turns on the same resources (time left).
+        about: The run.
         history: Epochs of earlier attempts, for the accuracies so far.
         clock: Seconds of any clock that does not go back.
     """
@@ -46,26 +43,13 @@ class LiveView:
         self,
         console: Console,
         *,
-        students: Sequence[str],
-        epochs: int,
-        tin: int | None = None,
-        td: int | None = None,
-        distils: bool = True,
-        sliced: bool = False,
+        about: About,
         history: Iterable[Mapping[str, Any]] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.console = console
         self.clock = clock
-        self.state = RunState.of(
-            students,
-            epochs=epochs,
-            tin=tin,
-            td=td,
-            distils=distils,
-            sliced=sliced,
-            began=clock(),
-        )
+        self.state = RunState.of(about, began=clock())
         self.state.recall(history)
         self._hint = True
         self._lock = threading.Lock()  # events come from the driver, pictures from rich's thread

@@ -5,10 +5,11 @@ dashboard.py draws. What no event has told is None, so that nobody shows it.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from raymd.view.about import About
 from raymd.view.student_now import Doing, StudentNow, Wait
 from raymd.view.text import listed, percent
 from raymd.view.time_left import TimeLeft
@@ -21,20 +22,18 @@ class RunState:
     """Where all students stand.
 
     Attributes:
-        epochs, tin, td, distils: As for Lines.
+        about: The run.
         began: The moment the view began, on the clock of ``add``.
         time_left: Of each student and of all.
         students: By id, in the order asked for.
         run, method, dataset: Once ``run_started`` has told them.
         published_bytes: Of each cycle.
+        object_store_bytes, peak_bytes: What the run holds there now, and at most so far.
         notes: The newest lines for people, the oldest first.
         finished: Whether there is a result.
     """
 
-    epochs: int
-    tin: int | None
-    td: int | None
-    distils: bool
+    about: About
     began: float
     time_left: TimeLeft
     students: dict[str, StudentNow]
@@ -42,26 +41,17 @@ class RunState:
     method: str | None = None
     dataset: str | None = None
     published_bytes: dict[int, int] = field(default_factory=dict)
+    object_store_bytes: int | None = None
+    peak_bytes: int = 0
     notes: deque[str] = field(default_factory=lambda: deque(maxlen=NOTES))
     finished: bool = False
     _teachers: set[tuple[int, str]] = field(default_factory=set)
 
     @classmethod
-    def of(
-        cls,
-        students: Sequence[str],
-        *,
-        epochs: int,
-        tin: int | None = None,
-        td: int | None = None,
-        distils: bool = True,
-        sliced: bool = False,
-        began: float = 0.0,
-    ) -> "RunState":
+    def of(cls, about: About, *, began: float = 0.0) -> "RunState":
         """The state of a run that nothing has been heard of."""
-        time_left = TimeLeft(students, epochs=epochs, sliced=sliced)
-        now = {student: StudentNow(student) for student in students}
-        return cls(epochs, tin, td, distils, began, time_left, now)
+        students = {student: StudentNow(student) for student in about.students}
+        return cls(about, began, TimeLeft(about), students)
 
     @property
     def waits(self) -> list[tuple[Wait, list[str]]]:
@@ -86,7 +76,7 @@ class RunState:
                 student.recall(event)
 
     def add(self, event: Mapping[str, Any], *, now: float) -> None:
-        """Take in an event; one of a student unknown here does nothing.
+        """Take in an event; one of a student unknown here, or lost, does nothing.
 
         Args:
             event: As events.py makes them, with ``time`` or without.
@@ -94,8 +84,9 @@ class RunState:
         """
         student = self.students.get(event.get("student", ""))
         if student is not None:
-            student.add(event, now=now)
-            self._add_to_run(student, event)
+            if student.doing != "lost":  # its workers may have sent more before they ended
+                student.add(event, now=now)
+                self._add_to_run(student, event)
             return
         match event["event"]:
             case "run_started":
@@ -103,6 +94,10 @@ class RunState:
                 self.dataset = event["dataset"]
             case "run_finished":
                 self.finished = True
+            case "memory":
+                self.object_store_bytes = event["bytes"]
+                # counted anew in every attempt
+                self.peak_bytes = max(self.peak_bytes, event["peak_bytes"])
             case "note":
                 self._note(event["text"])
 
@@ -129,12 +124,20 @@ class RunState:
                 self.time_left.started(student.id, epoch=event["epoch"])
                 what = f"restarted (restart {event['attempt']}): {event['reason']}"
                 self._note(f"{student.id} {what}")
+            case "segment" if self.about.is_sliced and student.doing not in ("finished", "stopped"):
+                student.doing = "queued"
+            case "finished":
+                self.time_left.finished(student.id)
+            case "lost":
+                self.time_left.lost(student.id)
+                self._note(f"{student.id} is lost: {event['reason']}")
 
     def _after(self, event: Mapping[str, Any]) -> Doing:
         """What a student does at an epoch's end, which no event tells."""
-        if event["epoch"] + 1 == self.epochs:
+        about = self.about
+        if event["epoch"] + 1 == about.epochs:
             return "finishing"
-        if self.distils and event["phase"] == "independent" and event["r"] + 1 == self.tin:
+        if about.distils and event["phase"] == "independent" and event["r"] + 1 == about.tin:
             return "publishing"
         phase: Doing = event["phase"]
         return phase

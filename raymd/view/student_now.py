@@ -19,6 +19,8 @@ Doing = Literal[
     "finished",
     "restarted",
     "stopped",
+    "queued",
+    "lost",
 ]
 
 
@@ -48,7 +50,7 @@ class StudentNow:
     """Where a student stands; names are those of the events (event_types.py).
 
     Attributes:
-        doing: What it does at the moment.
+        doing: What it does at the moment; ``queued``: its slot trains others until its next turn.
         accuracies: At the end of each epoch (index): held-out, else of training.
         val_accuracies: The held-out ones alone.
         epoch_seconds: What the epoch under way seems to take as a whole.
@@ -112,7 +114,7 @@ class StudentNow:
                 self.wait = Wait(event["cycle"], tuple(event["missing"]), now - event["seconds"])
             case "taught":
                 self._exchange(event, doing="distillation")
-            case "stopped" | "finished" as doing:
+            case "stopped" | "finished" | "lost" as doing:
                 self.doing, self.wait = doing, None
 
     def recall(self, event: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ Enters: a Result. Leaves: a rich table within 80 columns, and plain sentences un
 """
 
 import math
+from collections.abc import Iterator
 
 from rich import box
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raymd.result import Result, Score, Scores, StudentResult
-from raymd.view.text import ABSENT, count_of, points
+from raymd.view.text import ABSENT, count_of, num_bytes, points
 
 FEW_TEST_IMAGES = 2000
 Z_95 = 1.96
@@ -22,8 +23,22 @@ def show_result(console: Console, result: Result) -> None:
     console.print()
     console.print(result_table(result))
     console.print()
+    for text in _remarks(result):
+        console.print(text, soft_wrap=True)
     console.print(caveat(result))
     console.print(Text(f"run: {result.run}"), soft_wrap=True)
+
+
+def _remarks(result: Result) -> Iterator[Text]:
+    """Who was lost, when and why; and the memory that the exchange took."""
+    for lost in result.lost:
+        text = (
+            f"{lost.id} was lost in epoch {lost.epoch + 1}, and teachers from cycle"
+            f" {lost.cycle + 1} on are without it: {lost.reason}"
+        )
+        yield Text(text, style="red")
+    if result.object_store_peak_bytes is not None:
+        yield Text(f"object store: at most {num_bytes(result.object_store_peak_bytes)}")
 
 
 def result_table(result: Result) -> Table:

@@ -4,6 +4,7 @@ import io
 import sys
 import types
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,16 @@ from rich.console import Console
 
 from raymd.config import FitConfig
 from raymd.errors import UserError
+from raymd.exchange.blocks import commit_loss
+from raymd.exchange.facts import Loss
 from raymd.execution.opening import open_run
-from raymd.execution.telling import Telling
+from raymd.execution.plan import Plan
+from raymd.execution.telling import Telling, about
+from raymd.runs import begin
+from raymd.training.student import StudentTask
+from tests.training.conftest import run_to
+
+PLAN = Plan({"resnet8": 1}, cpus_per_worker=1, gpus_per_worker=0, threads=1)
 
 
 def config(folder: Path, **changes: object) -> FitConfig:
@@ -44,7 +53,7 @@ def test_log_that_cannot_begin_leaves_no_live_view_on_the_terminal(
     telling = Telling(live, console=screen)
     run = open_run(live, telling.announce)
     with pytest.raises(UserError, match="W&B cannot begin"):
-        telling.begin(run)
+        telling.begin(run, PLAN)
     telling.close()
     telling.close()
     assert sys.stdout is stdout  # the live view takes it over
@@ -64,11 +73,44 @@ def test_failing_callback_is_told_of_on_stderr_where_nobody_looks(
 
     silent = config(tmp_path, log="null", view="none")
     telling = Telling(silent, on_event=on_event)
-    telling.begin(open_run(silent, telling.announce))
+    telling.begin(open_run(silent, telling.announce), PLAN)
     telling.close()
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("raymd: on_event failed and gets no more of this run")
+
+
+def test_who_was_lost_or_has_finished_is_told_again_when_the_run_goes_on(tmp_path: Path) -> None:
+    said = {"students": "resnet8,resnet8,resnet8", "method": "independent", "epochs": 1}
+    first = config(tmp_path, name="run", log="null", view="none", **said)
+    run = open_run(first, lambda line: None)
+    begin(run.storage, config=first, settings=run.settings, fingerprint=run.data.fingerprint)
+    run_to([StudentTask(run.settings.students[0], run.settings, run.data, run.storage, run.name)])
+    loss = Loss("resnet8-2", "its memory ran out", epoch=0, step=3, cycle=0)
+    commit_loss(run.storage, loss)
+    told: list[Mapping[str, Any]] = []
+    again = replace(first, resume="true")
+    telling = Telling(again, on_event=told.append)
+    telling.begin(open_run(again, telling.announce), PLAN)
+    telling.close()
+    assert [(event["event"], event.get("student")) for event in told] == [
+        ("run_started", None), ("lost", "resnet8-2"), ("finished", "resnet8"),
+    ]  # fmt: skip
+    assert told[1]["reason"] == "its memory ran out"
+
+
+@pytest.mark.parametrize(
+    ("placement", "slots", "expected"), [("sliced", 1, 1), ("sliced", 3, 3), ("resident", 0, None)]
+)
+def test_views_know_the_workers_at_a_time_of_students_in_turns(
+    tmp_path: Path, placement: str, slots: int, expected: int | None
+) -> None:
+    asked = config(tmp_path, students="resnet8,resnet20", log="null")
+    run = open_run(asked, lambda line: None)
+    workers = {"resnet8": 1, "resnet20": 2}
+    seen = about(run, Plan(workers, 1, 0, 1, placement=placement, slots=slots))
+    assert (seen.slots, seen.workers_of("resnet20")) == (expected, 2)
+    assert seen.students == ("resnet8", "resnet20")
 
 
 def test_apples_gpu_is_refused_where_there_is_none(

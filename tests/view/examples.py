@@ -7,8 +7,13 @@ from rich.console import Console
 
 from raymd.result import CycleRecord, EnsembleResult, Result, Score, Scores, StudentResult
 from raymd.view import events
+from raymd.view.about import About
 
 SAMPLE = [[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]]
+
+
+def about(students=("resnet18", "densenet100-2"), **changes):
+    return About(students=tuple(students), **{"epochs": 24, "tin": 2, "td": 4, **changes})
 
 
 def recording_console(width):
@@ -79,6 +84,16 @@ def taught(student="resnet18", cycle=0, **changes):
         "sample": SAMPLE,
     }
     return events.taught(**{"student": student, "cycle": cycle, **fields, **changes})
+
+
+def segment(student="resnet18", *, slot=0, start=0, stop=2):
+    return events.segment(
+        student=student, slot=slot, start_epoch=start, stop_epoch=stop, seconds=9.0
+    )
+
+
+def lost(student="resnet18", index=8, step=3, reason="[worker] died"):
+    return events.lost(student=student, epoch=index, step=step, reason=reason)
 
 
 def run_started(students=("resnet18", "densenet100-2"), **changes):
@@ -164,6 +179,9 @@ ONE_OF_EACH = [
     taught(),
     events.restarted(student="a", epoch=1, step=2, attempt=1, reason="killed"),
     events.stopped(student="a", epoch=1, step=2),
+    segment("a"),
+    lost("a"),
+    events.memory(bytes=1_200_000_000, peak_bytes=2_400_000_000),
     events.finished(student="a"),
     events.note(text="precision fp32: no GPU in sight"),
     run_finished(result()),

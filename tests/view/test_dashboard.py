@@ -9,12 +9,15 @@ from raymd.view.dashboard import HINT, render
 from raymd.view.state import RunState
 from raymd.view.text import num_bytes, sparkline
 from tests.view.examples import (
+    about,
     epoch,
+    lost,
     printed,
     progress,
     published,
     recording_console,
     run_started,
+    segment,
     started,
     taught,
     waiting,
@@ -22,6 +25,7 @@ from tests.view.examples import (
 
 PAIR = ["resnet18", "densenet100-2"]
 MANY = [f"resnet18-{number}" for number in range(16)]
+FORTY = [f"resnet18-{number}" for number in range(40)]
 STRANGE = [
     "größe-äöü",
     "torchvision-efficientnet_v2_large-13",
@@ -30,12 +34,12 @@ STRANGE = [
 ]
 
 
-def unheard(students):
-    return RunState.of(students, epochs=24, tin=2, td=4)
+def unheard(students, **changes):
+    return RunState.of(about(students, **changes))
 
 
-def early(students):
-    state = unheard(students)
+def early(students, **changes):
+    state = unheard(students, **changes)
     for student in students:
         state.add(started(student), now=0.0)
         state.add(progress(student), now=1.0)
@@ -61,6 +65,18 @@ def busy(students):
     return state
 
 
+def in_turns(students):
+    """Two at a time: the last two train, one before them is lost, the first has finished."""
+    state = early(students, slots=2)
+    for student in students[:-2]:
+        state.add(published(student), now=20.0)
+        state.add(segment(student), now=20.0)
+    state.add(events.finished(student=students[0]), now=30.0)
+    state.add(lost(students[1 % len(students)], reason="its worker was killed " * 9), now=30.0)
+    state.add(events.memory(bytes=1_200_000_000, peak_bytes=2_400_000_000), now=41.0)
+    return state
+
+
 def stopped(students):
     state = busy(students)
     for student in students:
@@ -79,8 +95,8 @@ def picture(state, width=80, height=23, **options):
     return printed(console)
 
 
-@pytest.mark.parametrize("make", [unheard, early, busy, stopped])
-@pytest.mark.parametrize("students", [["a"], PAIR, PAIR * 2, MANY, STRANGE], ids=len)
+@pytest.mark.parametrize("make", [unheard, early, busy, stopped, in_turns])
+@pytest.mark.parametrize("students", [["a"], PAIR, PAIR * 2, MANY, FORTY, STRANGE], ids=len)
 @pytest.mark.parametrize(
     "size", [(80, 23), (120, 50), (60, 12), (40, 9), (24, 5), (12, 2), (80, 1)]
 )
@@ -122,8 +138,26 @@ def test_four_students_have_smaller_panels_and_sixteen_a_line_each():
 
 def test_students_that_do_not_fit_are_counted():
     lines = picture(busy(MANY), 80, 10)
-    assert sum(line.startswith("resnet18-") for line in lines) == 7
-    assert lines[-2] == "and 9 more students"
+    assert sum(line.startswith("resnet18-") for line in lines) == 5
+    (more,) = [line for line in lines if "more" in line]
+    assert more == "and 11 more students: 10 x distil, 1 x waits"
+
+
+def test_of_forty_in_turns_those_that_train_are_shown_and_the_others_counted():
+    lines = picture(in_turns(FORTY))
+    shown = [line.split()[0] for line in lines if line.startswith("resnet18-")][:-1]
+    assert shown == [*(f"resnet18-{n}" for n in range(1, 16)), "resnet18-38", "resnet18-39"]
+    assert "lost" in lines[1]
+    assert "waits for a slot" in lines[2]
+    assert "alone 1/2" in lines[17]  # the lines before it are those of students that wait
+    assert lines[18] == "and 23 more students: 22 x waits for a slot, 1 x finished"
+    assert "object store: 1.2 GB, peak 2.4 GB" in lines
+    assert lines[-1] == HINT
+
+
+def test_students_in_turns_that_nobody_has_heard_of_wait_for_a_slot():
+    text = "\n".join(picture(unheard(PAIR, slots=1)))
+    assert text.count("waits for a slot") == 2
 
 
 def test_unknown_numbers_are_not_shown():

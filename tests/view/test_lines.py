@@ -6,7 +6,9 @@ from raymd.view import events
 from raymd.view.lines import Lines, next_report
 from tests.view.examples import (
     ONE_OF_EACH,
+    about,
     epoch,
+    lost,
     printed,
     progress,
     published,
@@ -14,6 +16,7 @@ from tests.view.examples import (
     result,
     run_finished,
     run_started,
+    segment,
     started,
     taught,
     waiting,
@@ -24,7 +27,7 @@ STUDENTS = ["resnet18", "densenet100-2"]
 
 def lines_of(shown, *, width=120, **options):
     console = recording_console(width)
-    lines = Lines(console, **{"students": STUDENTS, "epochs": 24, "tin": 2, "td": 4, **options})
+    lines = Lines(console, about=about(**options))
     for event in shown:
         lines.show(event)
     return printed(console)
@@ -110,6 +113,20 @@ def test_next_turn_of_a_student_is_no_news_and_a_setback_is():
     assert "goes on at epoch 1/24, step 5" in lines_of([*turn, started(index=0, step=4)])[-1]
 
 
+def test_start_of_each_turn_is_told_once_in_an_attempt():
+    turns = [started(), epoch(index=0), segment(), started(index=1), segment(), started(index=1)]
+    assert len(lines_of(turns, slots=1)) == 2
+
+
+def test_lost_student_is_told_and_counts_no_more_for_the_time_left():
+    late = epoch("densenet100-2", index=0, seconds=1000.0)
+    _, loss, after = lines_of([late, lost("densenet100-2"), epoch(index=22)])
+    assert loss.split(None, 1)[1] == (
+        "lost at epoch 9/24, step 4, the others go on without it: [worker] died"
+    )
+    assert after.endswith("4 s left")
+
+
 def test_waiting_is_told_after_growing_intervals():
     seconds = [1, 4.9, 5, 6, 14, 15.2, 30, 59, 60.3, 119, 121, 179, 185]
     lines = lines_of([waits(s) for s in seconds])
@@ -179,8 +196,10 @@ def test_restart_stop_and_finish_are_told():
     ]
 
 
-def test_publishing_and_progress_are_quiet():
-    assert lines_of([published(), progress(), run_started(), run_finished(result())]) == []
+def test_publishing_progress_turns_and_memory_are_quiet():
+    memory = events.memory(bytes=1, peak_bytes=2)
+    shown = [published(), progress(), segment(), memory, run_started(), run_finished(result())]
+    assert lines_of(shown) == []
 
 
 def test_note_is_printed_as_it_is():
@@ -194,5 +213,5 @@ def test_several_workers_are_told():
     assert line.endswith("on cpu, 2 threads in each of 4 workers")
 
 
-def test_eight_kinds_of_event_are_worth_a_line():
-    assert len(lines_of(ONE_OF_EACH)) == 8
+def test_nine_kinds_of_event_are_worth_a_line():
+    assert len(lines_of(ONE_OF_EACH)) == 9

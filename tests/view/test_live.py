@@ -11,16 +11,17 @@ import pytest
 from rich.console import Console
 
 from raymd.view.live import LiveView, can_show
-from tests.view.examples import epoch, progress, run_started
+from tests.view.examples import about, epoch, progress, run_started
 
-STUDENTS = ["resnet18", "densenet100-2"]
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 CHILD = """
 import signal, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 from rich.console import Console
+from raymd.view.about import About
 from raymd.view.live import LiveView
-with LiveView(Console(force_terminal=True, width=80, height=24), students=["a"], epochs=3) as view:
+about = About(students=("a",), epochs=3)
+with LiveView(Console(force_terminal=True, width=80, height=24), about=about) as view:
     view.note("ready")
     time.sleep(30)
 """
@@ -32,7 +33,7 @@ def terminal(**options):
 
 
 def view_on(console, **options):
-    return LiveView(console, students=STUDENTS, epochs=24, tin=2, td=4, **options)
+    return LiveView(console, about=about(), **options)
 
 
 def last_picture(console):

@@ -6,12 +6,15 @@ from raymd.view import events
 from raymd.view.state import RunState
 from tests.view.examples import (
     ONE_OF_EACH,
+    about,
     epoch,
+    lost,
     progress,
     published,
     result,
     run_finished,
     run_started,
+    segment,
     started,
     taught,
     waiting,
@@ -22,7 +25,7 @@ STUDENTS = ["resnet18", "densenet100-2"]
 
 def state_of(*told, **options):
     """The state after events that came one second apart."""
-    state = RunState.of(STUDENTS, **{"epochs": 24, "tin": 2, "td": 4, **options})
+    state = RunState.of(about(**options))
     for now, event in enumerate(told):
         state.add(event, now=float(now))
     return state
@@ -56,6 +59,7 @@ def test_nothing_is_known_before_the_first_event():
         (events.restarted(student="resnet18", epoch=3, step=0, attempt=1, reason=""), "restarted"),
         (events.stopped(student="resnet18", epoch=3, step=0), "stopped"),
         (events.finished(student="resnet18"), "finished"),
+        (lost(), "lost"),
     ],
     ids=lambda value: value if isinstance(value, str) else value["event"],
 )
@@ -65,6 +69,32 @@ def test_each_event_says_what_a_student_does(event, doing):
 
 def test_student_without_teachers_never_publishes():
     assert student_after(epoch(index=1), distils=False).doing == "independent"
+
+
+def test_student_whose_turn_has_ended_waits_for_a_slot_until_the_next_begins():
+    finished = events.finished(student="resnet18")
+    assert student_after(published(), segment(), slots=1).doing == "queued"
+    assert student_after(published(), segment(), started(), slots=1).doing == "starts"
+    assert student_after(finished, segment(), slots=1).doing == "finished"
+    assert student_after(published(), segment()).doing == "published"  # it keeps its slot
+
+
+def test_lost_student_stays_lost_whatever_still_comes_of_it():
+    state = state_of(epoch(), epoch("densenet100-2", seconds=1.0), lost(), progress(index=8))
+    assert state.students["resnet18"].doing == "lost"
+    assert state.time_left.seconds() == 23 * 1.0
+    assert list(state.notes) == ["resnet18 is lost: [worker] died"]
+
+
+def test_finished_student_has_nothing_left_though_nothing_else_was_heard_of_it():
+    state = state_of(events.finished(student="densenet100-2"), epoch(index=22), slots=1)
+    assert state.time_left.seconds() == 4.0
+
+
+def test_memory_is_that_now_and_the_peak_of_all_attempts():
+    peaks = [(5, 9), (3, 4)]
+    state = state_of(*(events.memory(bytes=now, peak_bytes=peak) for now, peak in peaks))
+    assert (state.object_store_bytes, state.peak_bytes) == (3, 9)
 
 
 def test_every_kind_of_event_is_taken_in():

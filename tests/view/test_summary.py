@@ -2,7 +2,7 @@
 
 import pytest
 
-from raymd.result import Score
+from raymd.result import LostStudent, Score
 from raymd.view.summary import caveat, show_result, standard_error
 from tests.view.examples import printed, recording_console, result, scores, student
 
@@ -78,6 +78,19 @@ def test_comparison_is_asked_for_unless_the_run_is_it():
     alone = caveat(result(method="independent")).plain
     assert "--method independent" not in alone
     assert "--seed" in alone
+
+
+def test_lost_students_are_told_with_when_and_why():
+    losses = (LostStudent("vgg19", "[worker] died", epoch=9, cycle=1),)
+    assert (
+        "vgg19 was lost in epoch 10, and teachers from cycle 2 on are without it: [worker] died"
+    ) in shown(result(lost=losses))
+    assert not any("lost" in line for line in shown(result()))
+
+
+def test_peak_of_the_object_store_is_told_where_it_was_counted():
+    assert "object store: at most 2.4 GB" in shown(result(object_store_peak_bytes=2_400_000_000))
+    assert not any("object store" in line for line in shown(result()))
 
 
 def test_run_folder_is_printed_as_it_is():

@@ -4,10 +4,11 @@ import pytest
 
 from raymd.view.text import count_of, duration, listed, loss, percent
 from raymd.view.time_left import TimeLeft
+from tests.view.examples import about
 
 
 def seen(times, *, first_epoch=0, **options):
-    left = TimeLeft(list(times), **{"epochs": 10, **options})
+    left = TimeLeft(about(times, epochs=10, **options))
     for student, seconds in times.items():
         for index, value in enumerate(seconds, start=first_epoch):
             left.finished_epoch(student, epoch=index, seconds=value)
@@ -30,11 +31,18 @@ def test_one_odd_epoch_does_not_matter():
 def test_slowest_student_decides_and_turns_add_up():
     times = {"a": [2.0, 2.0], "b": [5.0]}
     assert seen(times) == 9 * 5.0
-    assert seen(times, sliced=True) == 8 * 2.0 + 9 * 5.0
+    assert seen(times, slots=1) == 8 * 2.0 + 9 * 5.0
+
+
+def test_turns_share_the_workers_at_a_time_and_take_no_less_than_the_longest():
+    times = {"a": [2.0], "b": [2.0], "c": [2.0]}
+    assert seen(times, slots=2) == 3 * 18.0 / 2
+    assert seen({**times, "d": [50.0]}, slots=2) == 9 * 50.0
+    assert seen(times, slots=2, workers={"a": 2}) == 4 * 18.0 / 2
 
 
 def test_student_not_heard_of_is_as_slow_and_as_far_as_the_others():
-    assert seen({"a": [2.0, 2.0], "b": []}, sliced=True) == 2 * 8 * 2.0
+    assert seen({"a": [2.0, 2.0], "b": []}, slots=1) == 2 * 8 * 2.0
 
 
 def test_resumed_run_counts_from_where_it_is():
@@ -42,7 +50,7 @@ def test_resumed_run_counts_from_where_it_is():
 
 
 def test_position_follows_restarts():
-    left = TimeLeft(["a"], epochs=10)
+    left = TimeLeft(about(["a"], epochs=10))
     assert left.position("a") is None
     left.finished_epoch("a", epoch=4, seconds=1.0)
     left.started("a", epoch=2)
@@ -51,7 +59,7 @@ def test_position_follows_restarts():
 
 
 def test_epoch_under_way_counts_as_far_as_it_is():
-    left = TimeLeft(["a", "b"], epochs=10)
+    left = TimeLeft(about(["a", "b"], epochs=10))
     left.finished_epoch("a", epoch=0, seconds=4.0)
     left.under_way("a", epoch=1, part=0.5, seconds=100.0)
     assert left.seconds_of("a") == 8.5 * 4.0
@@ -59,7 +67,7 @@ def test_epoch_under_way_counts_as_far_as_it_is():
 
 
 def test_first_epoch_under_way_gives_a_guess_until_it_has_ended():
-    left = TimeLeft(["a"], epochs=10)
+    left = TimeLeft(about(["a"], epochs=10))
     left.under_way("a", epoch=0, part=0.0, seconds=None)
     assert left.seconds() is None
     left.under_way("a", epoch=0, part=0.25, seconds=8.0)

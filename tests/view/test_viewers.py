@@ -12,7 +12,7 @@ from raymd.view.events import check_event
 from raymd.view.json_lines import JsonLines
 from raymd.view.lines import Lines
 from raymd.view.viewers import Viewers
-from tests.view.examples import ONE_OF_EACH, epoch, printed, recording_console
+from tests.view.examples import ONE_OF_EACH, about, epoch, printed, recording_console
 
 END = events.finished(student="a")
 
@@ -109,7 +109,7 @@ def test_interrupt_is_no_failure_of_a_viewer():
 def test_board_without_a_folder_to_write_in_ends_alone(tmp_path):
     (tmp_path / "board").write_text("a file where a folder should be")
     console = recording_console(120)
-    lines = Lines(console, students=["resnet18"], epochs=24)
+    lines = Lines(console, about=about(["resnet18"]))
     viewers = Viewers([lines, Board(tmp_path / "board")])
     viewers.show(epoch())
     viewers.show(epoch(index=1))
