@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from raymd.distillation.schedule import Position
 from raymd.errors import StorageError
-from raymd.exchange import names
+from raymd.exchange.blocks import is_complete
 from raymd.result import history_part
 from raymd.storage import FILES, Storage
 from raymd.training.student import StudentState, StudentTask, Sums
@@ -128,12 +128,7 @@ def _drop_old(task: StudentTask) -> None:
 def _is_pinned(task: StudentTask, position: Position) -> bool:
     """Whether the soft labels published here may still be wanted, by whoever is behind."""
     barrier = task.schedule.barrier_at(position)
-    return barrier is not None and not is_complete(task, barrier.cycle + 1)
-
-
-def is_complete(task: StudentTask, cycle: int) -> bool:
-    """Whether a cycle's teachers are whole, and those of the cycle before therefore gone."""
-    return task.storage.exists(names.complete_record(cycle))
+    return barrier is not None and not is_complete(task.storage, barrier.cycle + 1)
 
 
 def sweep(task: StudentTask, *, kept: Iterable[Position]) -> None:

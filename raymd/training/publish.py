@@ -15,10 +15,9 @@ from raymd.distillation.schedule import Epoch
 from raymd.distillation.soft_labels import decode_block, encode_block
 from raymd.errors import StorageError
 from raymd.exchange import names
-from raymd.exchange.blocks import commit_block, read_block
+from raymd.exchange.blocks import commit_block, is_complete, read_block
+from raymd.exchange.facts import Publication
 from raymd.exchange.folder import Exchange
-from raymd.exchange.ledger import Publication
-from raymd.training.checkpoint import is_complete
 from raymd.training.evaluate import predict
 from raymd.training.student import Emit, StudentState, StudentTask
 from raymd.view import events
@@ -39,7 +38,7 @@ def publish(
         emit: Takes the ``published`` event.
     """
     cycle = epoch.cycle
-    if task.ranks.from_first(is_complete(task, cycle)):
+    if task.ranks.from_first(is_complete(task.storage, cycle)):
         return
     started = time.perf_counter()
     publication = _announce(task, state, cycle, exchange)

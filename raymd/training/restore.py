@@ -14,12 +14,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from raymd.distillation.schedule import Position
 from raymd.errors import StorageError
+from raymd.exchange.blocks import is_complete
 from raymd.storage import FILES
 from raymd.training.building import new_state
 from raymd.training.checkpoint import (
     checkpoint_record,
     committed_positions,
-    is_complete,
     load_weights,
     publish_id,
     sweep,
@@ -111,7 +111,7 @@ def _can_repeat(task: StudentTask, position: Position) -> bool:
     """Whether training from there finds its teacher, which is gone once the next is complete."""
     if position >= task.schedule.end:
         return True
-    return not is_complete(task, task.schedule.epochs[position.epoch].cycle + 1)
+    return not is_complete(task.storage, task.schedule.epochs[position.epoch].cycle + 1)
 
 
 def _without_best(task: StudentTask, position: Position) -> dict[str, Any] | None:

@@ -1,7 +1,11 @@
-"""A student's teachers, one cycle after the other, waited for where they are not there yet."""
+"""A student's teachers, one cycle after the other, waited for where they are not there yet.
+
+Blocks that turn out to be damaged are made again in whichever student waits for them.
+"""
 
 import threading
 import time
+from functools import partial
 
 import torch
 
@@ -9,6 +13,7 @@ from raymd.distillation.schedule import Epoch
 from raymd.distillation.soft_labels import TeacherRows, decode_block
 from raymd.exchange.folder import Exchange
 from raymd.training.publish import sample_of
+from raymd.training.rebuild import rebuild
 from raymd.training.student import Emit, StudentTask
 from raymd.view import events
 from raymd.view.event_types import SAMPLE_ROWS
@@ -45,7 +50,11 @@ class Teachers:
         task, started = self.task, time.perf_counter()
         name = task.method.teacher_of(task.student.id)
         teacher = self.exchange.teacher(
-            cycle, name, num_blocks=task.layout.num_blocks, stop=self.stopping
+            cycle,
+            name,
+            num_blocks=task.layout.num_blocks,
+            stop=self.stopping,
+            rebuild=partial(rebuild, task, self.emit),
         )
         if teacher is None:
             return None

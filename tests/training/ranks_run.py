@@ -15,8 +15,8 @@ from torch import nn
 
 from raymd.config import CheckpointEvery
 from raymd.exchange import names
+from raymd.exchange.facts import Publication
 from raymd.exchange.folder import FolderExchange, Teacher
-from raymd.exchange.ledger import Publication
 from raymd.models import register_model
 from raymd.settings import Settings
 from raymd.storage import Storage
@@ -64,16 +64,14 @@ class SharedExchange:
     def deliver(self, publication: Publication, *, block: int, data: np.ndarray | None) -> None:
         """Nothing, likewise."""
 
-    def teacher(
-        self, cycle: int, teacher: str, *, num_blocks: int, stop: threading.Event
-    ) -> Teacher | None:
+    def teacher(self, cycle: int, teacher: str, **options: Any) -> Teacher | None:
         deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline:
             done = self.task.storage.record(names.complete_record(cycle)) is not None
             if done or self.task.ranks.is_first:
                 exchange: FolderExchange = new_exchange([self.task])
                 if self.task.storage.record(names.complete_record(cycle)) is not None:
-                    return exchange.teacher(cycle, teacher, num_blocks=num_blocks, stop=stop)
+                    return exchange.teacher(cycle, teacher, **options)
             time.sleep(0.02)
         raise TimeoutError(f"no teacher of cycle {cycle}")
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -142,19 +142,36 @@ def test_student_without_any_checkpoint_begins_anew_while_its_first_teacher_is_t
     assert final_files(Storage.at(tmp_path)) == final_files(Storage.at(whole))
 
 
-@pytest.mark.parametrize("suffix", [".arrow", ".json"])
-@pytest.mark.parametrize("harm", DAMAGE.values(), ids=DAMAGE)
-def test_damaged_soft_labels_are_published_again(
-    tmp_path: Path, whole: Path, harm: Any, suffix: str
+def half_published(folder: Path) -> None:
+    first_to(folder, BARRIERS[0])
+
+
+def taught(folder: Path) -> None:
+    run_to(tasks_in(folder), BARRIERS[0])
+
+
+def half_published_again(folder: Path) -> None:
+    taught(folder)
+    first_to(folder, BARRIERS[1])
+
+
+@pytest.mark.parametrize("begin", [half_published, taught, half_published_again])
+def test_damage_to_any_file_of_the_exchange_changes_no_weight(
+    tmp_path: Path, whole: Path, begin: Callable[[Path], None]
 ) -> None:
-    first_to(tmp_path, BARRIERS[0])
-    block = tmp_path / f"soft_labels/cycle-000/tiny4/block-00000{suffix}"
-    before = block.read_bytes()
-    harm(block)
-    first_to(tmp_path, BARRIERS[0])
-    assert block.read_bytes() == before
-    go_on(tmp_path)
-    assert final_files(Storage.at(tmp_path)) == final_files(Storage.at(whole))
+    begin(tmp_path / "run")
+    for name in contents(tmp_path / "run"):
+        if not name.startswith(("teacher/", "soft_labels/")):
+            continue
+        for kind, harm in DAMAGE.items():
+            folder = tmp_path / f"{name.replace('/', '-')}-{kind}"
+            shutil.copytree(tmp_path / "run", folder)
+            harm(folder / name)
+            notes = go_on(folder)
+            assert final_files(Storage.at(folder)) == final_files(Storage.at(whole)), (name, kind)
+            if name.startswith("teacher/cycle-000/all/"):
+                assert notes[0].startswith("block 0 of teacher all, cycle 0, was damaged (")
+                assert notes[0].endswith("; made again from the checkpoints it came from")
 
 
 @pytest.mark.parametrize("harm", [truncate, Path.unlink])

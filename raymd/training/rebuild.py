@@ -1,0 +1,146 @@
+"""Damaged soft labels, made again from the checkpoints they came from, in any student's process.
+
+A student's checkpoint at a barrier stays until everybody has done with that cycle's teacher
+(checkpoint.py), so what was published there can be computed once more: same weights, device,
+precision and code give the same bytes. Enters: what is damaged. Leaves: the block, committed.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from torch import nn
+
+from raymd.distillation.schedule import Position
+from raymd.errors import StorageError
+from raymd.exchange import names
+from raymd.exchange.blocks import read_block, read_roster
+from raymd.exchange.damaged import Damaged
+from raymd.exchange.facts import CommitRoster, MergeBlock, Publication
+from raymd.exchange.merge import merge_block
+from raymd.storage import FILES, checksum
+from raymd.training.building import new_model
+from raymd.training.checkpoint import checkpoint_record, load_weights, publish_id
+from raymd.training.publish import compute_block, publish_block
+from raymd.training.ranks import ALONE
+from raymd.training.student import Emit, StudentTask
+from raymd.view import events
+
+MakeBlock = Callable[[StudentTask, nn.Module, Publication, int], np.ndarray]
+OTHERWISE = "another processor, version of torch or number of threads"
+
+
+def rebuild(task: StudentTask, emit: Emit, damaged: Damaged) -> np.ndarray:
+    """Make a damaged block again, commit it, and tell.
+
+    Args:
+        task: Any student of the run, for its settings, data, storage and device.
+        emit: Takes a ``note``.
+        damaged: A student's block or a teacher's.
+
+    Returns:
+        The block's bytes, uint8.
+
+    Raises:
+        StorageError: a checkpoint that it needs is missing, damaged or another one.
+    """
+    what = f"block {damaged.block} of {damaged.kind} {damaged.id}, cycle {damaged.cycle},"
+    before = _recorded_checksum(task, damaged)
+    try:
+        if damaged.kind == "student":
+            owner = _task_of(task, damaged.id)
+            data = _student_block(owner, damaged.cycle, damaged.block, make=publish_block)
+        else:
+            data = _teacher_block(task, damaged)
+    except StorageError as error:
+        raise StorageError(
+            f"{what} is damaged and cannot be made again: {error}. Restore the files from a backup,"
+            " or begin a new run (--name)"
+        ) from error
+    same = "" if before in (None, checksum(data)) else f", with other last digits: {OTHERWISE}"
+    emit(
+        events.note(
+            text=f"{what} was damaged ({damaged.reason}); made again from the checkpoints it came"
+            f" from{same}"
+        )
+    )
+    return data
+
+
+def _recorded_checksum(task: StudentTask, damaged: Damaged) -> str | None:
+    """What the block's bytes were, if its record still says so."""
+    try:
+        if damaged.kind == "student":
+            folder = names.published_folder(damaged.cycle, damaged.id)
+        else:
+            revision = _roster(task, damaged.cycle).revision
+            folder = names.teacher_blocks(damaged.cycle, damaged.id, revision)
+        record = task.storage.record(names.block_record(folder, damaged.block))
+    except StorageError:
+        return None
+    if record is None:
+        return None
+    original: str = record[FILES][names.block_file(folder, damaged.block)]["xxh3_128"]
+    return original
+
+
+def _task_of(task: StudentTask, student: str) -> StudentTask:
+    """The same run as another student sees it, alone on this worker."""
+    configs = {config.id: config for config in task.settings.students}
+    return replace(task, student=configs[student], ranks=ALONE)
+
+
+def published(task: StudentTask, cycle: int) -> tuple[Position, Publication]:
+    """Where the task's student published in a cycle, and what its checkpoint says it announced.
+
+    Raises:
+        StorageError: the checkpoint is missing or damaged, or the roster names other weights.
+    """
+    (barrier,) = (e.index for e in task.schedule.epochs if e.publishes and e.cycle == cycle)
+    position = Position(barrier)
+    name = checkpoint_record(task.folder, position)
+    record = task.storage.record(name)
+    if record is None:
+        raise StorageError(f"{task.storage.uri}/{name} is missing")
+    publication = Publication(cycle, task.student.id, record["accuracy"], publish_id(record))
+    roster = read_roster(task.storage, cycle)
+    entries = {p.student: p for p in roster.publications} if roster is not None else {}
+    if entries.get(task.student.id, publication) != publication:
+        raise StorageError(f"{task.storage.uri}/{name} is not what cycle {cycle} was made from")
+    return position, publication
+
+
+def _student_block(task: StudentTask, cycle: int, block: int, *, make: MakeBlock) -> np.ndarray:
+    position, publication = published(task, cycle)
+    model, _ = new_model(task, initialise=False)
+    model.load_state_dict(load_weights(task, position))
+    return make(task, model, publication, block)
+
+
+def _teacher_block(task: StudentTask, damaged: Damaged) -> np.ndarray:
+    cycle, teacher, block = damaged.cycle, damaged.id, damaged.block
+    roster = _roster(task, cycle)
+    weights = roster.weights[teacher]
+    sources = {student: _source(_task_of(task, student), cycle, block) for student in weights}
+    order = MergeBlock(cycle, teacher, block, weights, roster.revision)
+    return merge_block(task.storage, order, sources=sources)
+
+
+def _roster(task: StudentTask, cycle: int) -> CommitRoster:
+    roster = read_roster(task.storage, cycle)
+    if roster is None:
+        raise StorageError(f"{task.storage.uri}/{names.roster_record(cycle)} is missing")
+    return roster
+
+
+def _source(task: StudentTask, cycle: int, block: int) -> np.ndarray:
+    """A member's block: its raw one where that is still there and intact."""
+    folder = names.published_folder(cycle, task.student.id)
+    try:
+        data = read_block(task.storage, folder, block=block)
+    except StorageError:
+        data = None
+    if data is not None:
+        return data
+    # in memory alone: raw blocks of a cycle that is complete are gone for good
+    return _student_block(task, cycle, block, make=compute_block)
