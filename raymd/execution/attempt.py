@@ -62,7 +62,7 @@ def attempt(
     try:
         with admitted(
             plan.bundles,
-            run=run.storage.uri,
+            run=run.name,
             monitor=monitor,
             monitor_name=name,
             wait_s=config.wait_s,
