@@ -250,8 +250,12 @@ class DisturbedRun:
 
     def _victims(self, kind: Kind) -> list[psutil.Process]:
         if kind.title == MERGE:
-            return catch_merge(self.roots, lambda: self.look() is None and not self.is_over)
+            return catch_merge(self.roots, self._goes_on)
         return choose(kind, self.roots, self.draw)
+
+    def _goes_on(self) -> bool:
+        self.look()
+        return not self.is_over
 
     def _expected(self, name: str, victims: int) -> int:
         """How many students begin again."""

@@ -10,6 +10,7 @@ The process holds a ``ray.cluster_utils.Cluster`` and is told what to do in line
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -143,6 +144,8 @@ def serve(orders: TextIO, replies: TextIO) -> None:
     """The process's body: hold a cluster until there are no more orders."""
     from ray.cluster_utils import Cluster
 
+    for number in (signal.SIGINT, signal.SIGTERM):  # whoever gave the orders ends them
+        signal.signal(number, lambda *_: None)  # SIG_IGN would be handed down to the nodes
     cluster = Cluster()
     nodes: dict[str, Any] = {}
     for line in orders:
