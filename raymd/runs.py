@@ -125,6 +125,10 @@ def saved_settings(settings: dict[str, Any]) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return settings
     saved = parse_yaml(text)
+    # the two say one thing together: another of one does not go with the old of the other
+    for asked, other in (("placement", "slots"), ("slots", "placement")):
+        if asked in settings and other not in settings:
+            saved.pop(other, None)
     students = merge_students(saved.get("student"), settings.get("student"))
     return {**saved, **settings, "student": students, "name": str(name), "storage": storage}
 

@@ -7,6 +7,7 @@ another attempt; whatever ends one, everything is committed.
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -24,6 +25,7 @@ from raymd.execution.opening import Run
 from raymd.execution.orders import Work
 from raymd.execution.pace import Pace, operations
 from raymd.execution.plan import Plan
+from raymd.execution.shipping import shipment_bytes
 from raymd.execution.signals import Interruption
 from raymd.execution.standings import standings
 from raymd.execution.telling import Telling
@@ -73,7 +75,9 @@ def attempt(
                 return Outcome("stopped")
             with _aggregator(run, name) as aggregator:
                 work = _work(config, run, plan, data, monitor=monitor, aggregator=aggregator)
-                return _drive(config, run, plan, work, telling, interruption).run()
+                outcome = _drive(config, run, plan, work, telling, interruption).run()
+                held = ray.get(aggregator.memory.remote())  # what no event has told of yet
+                return replace(outcome, peak_bytes=max(outcome.peak_bytes, held["peak_bytes"]))
     finally:
         ray.kill(monitor, no_restart=True)
         run.storage.delete(SCRATCH)
@@ -89,6 +93,7 @@ def _aggregator(run: Run, monitor: str) -> Iterator[Any]:
         students=[student.id for student in run.settings.students],
         num_blocks=_layout(run).num_blocks,
         monitor=monitor,
+        base_bytes=shipment_bytes(run.data),
     )
     try:
         yield aggregator

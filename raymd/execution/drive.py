@@ -7,7 +7,7 @@ holds all that matters: a monitor that was killed is told its orders again.
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import ray
@@ -43,11 +43,13 @@ class Outcome:
         ending: ``done``; ``stopped`` by a signal; ``failed``; ``displaced``: work of others holds
             the cluster, everything is committed and no worker is left.
         error, exit_code: Of ``failed``.
+        peak_bytes: The most that the run has held in the object store.
     """
 
     ending: Literal["done", "stopped", "failed", "displaced"]
     error: str = ""
     exit_code: int = 1
+    peak_bytes: int = 0
 
 
 @dataclass
@@ -86,6 +88,7 @@ class Drive:
     _life: str | None = field(default=None, init=False)
     _orders: int = field(default=0, init=False)
     _give_up_at: float = field(default=math.inf, init=False)
+    _peak_bytes: int = field(default=0, init=False)
 
     def run(self) -> Outcome:
         """Give orders and take records until no slot is left.
@@ -94,6 +97,7 @@ class Drive:
             KeyboardInterrupt: a second signal came.
         """
         try:
+            self._take(0.0)  # so that the first life is known before it is told anything
             while time.monotonic() < self._give_up_at:
                 if self._outcome is None:
                     for action in self.dispatch.actions():
@@ -108,8 +112,8 @@ class Drive:
             self._leave()
         if self._outcome is None:
             assert self.dispatch.is_done
-            return Outcome("done")
-        return self._outcome
+            return Outcome("done", peak_bytes=self._peak_bytes)
+        return replace(self._outcome, peak_bytes=self._peak_bytes)
 
     @property
     def _monitor(self) -> Any:
@@ -170,6 +174,8 @@ class Drive:
         for event in told:
             if event["event"] == "epoch":
                 self.pace.trained(event)
+            elif event["event"] == "memory":  # each life of an aggregator has a peak of its own
+                self._peak_bytes = max(self._peak_bytes, event["peak_bytes"])
             elif event["event"] == "published":
                 self.lateness.published(event["student"], cycle=event["cycle"])
             self.show(event)

@@ -18,6 +18,7 @@ from ray.exceptions import ObjectLostError, RayTaskError
 from raymd.exchange.damaged import Damaged, Rebuild, damaged_error
 from raymd.exchange.facts import Publication
 from raymd.exchange.folder import Teacher
+from raymd.execution.admitted import growing_intervals
 from raymd.training.student import Emit
 from raymd.view import events
 
@@ -98,7 +99,7 @@ class RayExchange:
             ray.get(self.aggregator.rebuilt.remote(answer))
 
     def _wait(self, call: Any, cycle: int, stop: threading.Event) -> None:
-        reports = _growing_intervals()
+        reports = growing_intervals()
         started = time.monotonic()
         report_at = next(reports)
         while not ray.wait([call], timeout=POLL_S)[0]:
@@ -126,12 +127,3 @@ def _read(refs: Sequence[Any], *, is_last: bool) -> tuple[list[np.ndarray], list
                 raise
             lost.append(block)
     return blocks, lost
-
-
-def _growing_intervals() -> Iterator[float]:
-    """Seconds of waiting after which to say so: 1, 5, 15, 60, then every minute."""
-    yield from (1.0, 5.0, 15.0)
-    minute = 60.0
-    while True:
-        yield minute
-        minute += 60.0

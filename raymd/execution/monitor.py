@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import ray
 from ray.util.placement_group import PlacementGroup
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 Event = dict[str, Any]
 
@@ -191,6 +192,12 @@ class Monitor:
 
 
 def start_monitor(name: str) -> Any:
-    """Create the monitor under a name; it belongs to this driver."""
-    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Monitor)
-    return actor.options(name=name, namespace=NAMESPACE, max_concurrency=10_000).remote()
+    """Create the monitor under a name; it belongs to this driver, and dies with no other node."""
+    node = ray.get_runtime_context().get_node_id()
+    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Monitor).options(
+        name=name,
+        namespace=NAMESPACE,
+        max_concurrency=10_000,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+    )
+    return actor.remote()

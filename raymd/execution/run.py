@@ -29,6 +29,7 @@ from raymd.execution.signals import interruptible
 from raymd.execution.telling import OnEvent, Telling
 from raymd.result import ENDED, PLAN, Result, checkpoints_folder
 from raymd.runs import IDENTITY, begin
+from raymd.storage import Storage
 from raymd.view.text import count_of
 
 SLOW_BF16 = (
@@ -86,15 +87,19 @@ def _train(config: FitConfig, run: Run, telling: Telling) -> Result:
         nodes = alive_nodes()
         plan = plan_of(config, run, nodes)
         telling.announce(f"cluster: {where}; {_describe(plan)}")
-        check_shared(run.storage, nodes)
+        check_shared(Storage.at(config.storage), nodes)
         if _slow_bf16(run, plan):
             telling.announce(SLOW_BF16)
         try:
             telling.begin(run, plan)  # first, for it may refuse
             start_run(run, config, plan)
-            _run_students(config, run, plan, telling)
+            peak_bytes = _run_students(config, run, plan, telling)
             result = collect(
-                run.storage, run.settings, run.data, seconds=time.perf_counter() - started
+                run.storage,
+                run.settings,
+                run.data,
+                seconds=time.perf_counter() - started,
+                object_store_peak_bytes=peak_bytes,
             )
         except BaseException:
             telling.close()
@@ -161,8 +166,11 @@ def cpu_has_bf16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def _run_students(config: FitConfig, run: Run, plan: Plan, telling: Telling) -> None:
+def _run_students(config: FitConfig, run: Run, plan: Plan, telling: Telling) -> int:
     """Run every student to the schedule's end, in as many attempts as it takes.
+
+    Returns:
+        The most bytes that the run has held in the object store.
 
     Raises:
         TrainingError: a student failed for good.
@@ -175,7 +183,9 @@ def _run_students(config: FitConfig, run: Run, plan: Plan, telling: Telling) -> 
         while outcome.ending == "displaced":
             telling.announce(DISPLACED)
             plan = _plan_again(config, run, plan, telling)
+            before = outcome.peak_bytes
             outcome = attempt(config, run, plan, data, telling, interruption)
+            outcome = replace(outcome, peak_bytes=max(before, outcome.peak_bytes))
     if outcome.ending == "failed":
         error = TrainingError(f"{outcome.error} (run {run.storage.uri}; --resume goes on)")
         error.exit_code = outcome.exit_code
@@ -185,6 +195,7 @@ def _run_students(config: FitConfig, run: Run, plan: Plan, telling: Telling) -> 
             f"stopped, and everything is committed in {run.storage.uri}; "
             f"--resume --name {run.name} goes on"
         )
+    return outcome.peak_bytes
 
 
 def _plan_again(config: FitConfig, run: Run, before: Plan, telling: Telling) -> Plan:

@@ -37,6 +37,12 @@ def pack(data: Prepared) -> Shipment:
     return Shipment(replace(data, train=_NO_SPLIT, val=None, test=_NO_SPLIT), arrays)
 
 
+def shipment_bytes(data: Prepared) -> int:
+    """What a shipment takes of the object store."""
+    splits = (getattr(data, part) for part in PARTS)
+    return sum(s.images.nbytes + s.labels.nbytes for s in splits if s is not None)
+
+
 def unpack(shipment: Shipment) -> Prepared:
     """Put them back, on the arrays' own memory."""
     splits: dict[str, Any] = {

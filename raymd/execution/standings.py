@@ -3,7 +3,7 @@
 from raymd.distillation.schedule import Position, Schedule
 from raymd.errors import StorageError
 from raymd.exchange import names
-from raymd.exchange.blocks import committed_blocks, read_losses
+from raymd.exchange.blocks import committed_blocks, is_complete, read_losses
 from raymd.execution.dispatch import Standing
 from raymd.execution.opening import Run
 from raymd.execution.orders import newest_position
@@ -43,11 +43,11 @@ def _has_published(
     if epoch is None:
         return False
     done = committed_blocks(storage, names.published_folder(epoch.cycle, student))
-    return len(done) == num_blocks or _is_there(storage, names.complete_record(epoch.cycle))
+    return len(done) == num_blocks or is_complete(storage, epoch.cycle)
 
 
 def _is_there(storage: Storage, record: str) -> bool:
     try:
-        return storage.record(record) is not None
+        return storage.check_committed(record) is not None
     except StorageError:  # damaged: it will be made again
         return False

@@ -104,7 +104,7 @@ class Order:
         )
 
         def emit(event: Mapping[str, Any]) -> None:
-            if ranks.is_first:
+            if ranks.is_first or event["event"] == "note":
                 self.monitor.push.remote(event)
 
         result = run_segment(

@@ -123,6 +123,6 @@ def test_node_lost_and_replaced_in_mid_run_changes_no_bit(
     hosts.kill(list(hosts.nodes)[1])
     hosts.add(num_cpus=1)
     assert run.end() == 0, run.err
-    assert " goes on at epoch " in run.out
+    assert " restarted at epoch " in run.out
     alone = fit_without_ray(FitConfig.from_mapping({**FLAGS, "storage": str(tmp_path / "alone")}))
     assert final_files(Storage.at(tmp_path / "runs" / "hosts")) == final_files(alone)
