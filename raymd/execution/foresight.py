@@ -15,11 +15,10 @@ from raymd.distillation.methods import get_method
 from raymd.distillation.schedule import Position, Schedule
 from raymd.distillation.soft_labels import BlockLayout
 from raymd.errors import UserError
+from raymd.exchange.memory import exchange_bytes
 from raymd.execution.cluster import Node
 from raymd.execution.opening import Run
-from raymd.execution.plan import (
-    Plan,
-)
+from raymd.execution.plan import Plan
 from raymd.execution.suggestion import suggest_workers
 from raymd.execution.timetable import find_cycles, find_drops, time_left
 from raymd.execution.timing import Measured
@@ -84,7 +83,8 @@ class Foresight:
         soft_labels, disk = self._soft_labels(schedule), self._disk(students, schedule)
         self._check_gpus(students)
         self._check_disk(disk)
-        several = any(student.workers > 1 for student in students)
+        left_s = self.startup_s + time_left(schedule, students, slots=self.plan.slots)
+        resident_s = self.startup_s + time_left(schedule, students)
         return Preview(
             run=self.run.storage.uri,
             resumed=self.run.resumed,
@@ -93,6 +93,9 @@ class Foresight:
             cpus_per_worker=self.plan.cpus_per_worker,
             gpus_per_worker=self.plan.gpus_per_worker,
             threads=self.plan.threads,
+            placement=self.plan.placement,
+            slots=self.plan.slots,
+            why_placed=self._why_placed(),
             students=students,
             epochs=len(schedule.epochs),
             cycles=tuple(find_cycles(schedule, cycle_epochs=self.settings.tin + self.settings.td)),
@@ -101,9 +104,10 @@ class Foresight:
             soft_labels=soft_labels,
             disk=disk,
             startup_s=self.startup_s,
-            left_s=self.startup_s + time_left(schedule, students),
-            left_out=LEFT_OUT + (("exchange among workers",) if several else ()),
-            suggestion=None if self.run.resumed else self._suggestion(students),
+            left_s=left_s,
+            resident_s=resident_s if self.plan.placement == "sliced" else None,
+            left_out=self._left_out(),
+            suggestion=self._suggestion(students),
             warnings=tuple(self._warnings(students, soft_labels)),
         )
 
@@ -143,17 +147,38 @@ class Foresight:
         )
         return replace(foreseen, left_s=time_left(self.settings.schedule(), [foreseen]))
 
+    def _why_placed(self) -> str:
+        plan = self.plan
+        if plan.slots == plan.num_workers:
+            return "all fit at once" if plan.placement == "resident" else "as asked (--placement)"
+        return "as asked (--slots)" if plan.slots == self.config.slots else "more do not fit"
+
+    def _left_out(self) -> tuple[str, ...]:
+        several = any(workers > 1 for workers in self.plan.workers.values())
+        among = ("exchange among workers",) if several else ()
+        between = ("what turns take to begin",) if self.plan.placement == "sliced" else ()
+        return LEFT_OUT + among + between
+
     def _position(self, student: StudentConfig) -> Position:
         positions = committed_positions(self.run.storage, student_folder(student.id))
         return positions[-1] if positions else Position(0)
 
     def _node(self, node: Node) -> NodePreview:
         has = node["Resources"]
-        workers = self.measured.node_ids.count(node["NodeID"])
+        workers = self.measured.workers.get(node["NodeID"], 0)
         return NodePreview(has.get("CPU", 0.0), has.get("GPU", 0.0), _memory_of(node), workers)
 
     def _publication_bytes(self) -> int:
         return len(self.data.train) * len(self.data.classes) * HALF_BYTES
+
+    def _exchange_bytes(self) -> int:
+        return exchange_bytes(
+            len(self.data.train),
+            len(self.data.classes),
+            len(self.plan.students),
+            itemsize=HALF_BYTES,
+            teachers=self._num_teachers(),
+        )
 
     def _num_teachers(self) -> int:
         return len(get_method(self.settings.method).teachers(self.plan.students))
@@ -161,8 +186,7 @@ class Foresight:
     def _soft_labels(self, schedule: Schedule) -> SoftLabelsPreview | None:
         if not schedule.barriers:
             return None
-        one = self._publication_bytes()
-        live = one * (len(self.plan.students) + self._num_teachers())
+        one, live = self._publication_bytes(), self._exchange_bytes()
         store = sum(node["Resources"].get("object_store_memory", 0) for node in self.nodes)
         return SoftLabelsPreview(one, live, int(store))
 
@@ -177,9 +201,8 @@ class Foresight:
             # the newest ones, the one published from, the one being written; the best weights
             most += 3 * model + predictions + (KEPT + 2) * student.checkpoint_bytes
         if schedule.barriers:
-            one, teachers = self._publication_bytes(), self._num_teachers()
-            kept += teachers * one
-            most += (len(students) + 2 * teachers) * one  # a cycle's teachers beside the last's
+            kept += self._num_teachers() * self._publication_bytes()
+            most += self._exchange_bytes()  # every object is a file too
         return DiskPreview(most, kept, _free_bytes(self.run.storage))
 
     def _check_gpus(self, students: Sequence[StudentPreview]) -> None:
@@ -221,7 +244,7 @@ class Foresight:
             return
         most = max(student.peak_bytes for student in students)
         for node in self.nodes:
-            workers = self.measured.node_ids.count(node["NodeID"])
+            workers = self.measured.workers.get(node["NodeID"], 0)
             needed = workers * most + data
             if needed > _memory_of(node):
                 yield (
@@ -230,6 +253,8 @@ class Foresight:
                 )
 
     def _suggestion(self, students: Sequence[StudentPreview]) -> Suggestion | None:
+        if self.run.resumed or self.plan.slots < self.plan.num_workers:
+            return None
         return suggest_workers(
             {student.id: student.epoch_s for student in students},
             self.plan,

@@ -2,9 +2,9 @@
 
     FitConfig -> Run (opening.py), Plan -> a few steps in Ray actors -> Preview
 
-A few steps of every student are taken at the same time, on the resources and threads that its
-workers would have, because that is how students will run. Nothing of it is kept: no run
-directory, no file.
+A few steps are taken of as many students at the same time as will train at the same time, on the
+resources and threads that their workers would have, because that is how students will run. Nothing
+of it is kept: no run directory, no file.
 """
 
 import json
@@ -13,21 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import ray
 from rich.console import Console
 
 from raymd.config import FitConfig
 from raymd.errors import UserError
-from raymd.execution.cluster import plan_of
+from raymd.execution.cluster import alive_nodes, plan_of
 from raymd.execution.foresight import Foresight
 from raymd.execution.opening import Announce, open_run
 from raymd.execution.ray_setup import connected
 from raymd.execution.timing import measure
 from raymd.storage import Storage
 from raymd.view.plan_table import show_preview
-from raymd.view.preview import (
-    Preview,
-)
+from raymd.view.preview import Preview
 
 
 def show_plan(config: FitConfig, *, console: Console | None = None) -> Preview:
@@ -74,7 +71,7 @@ def preview(config: FitConfig, *, announce: Announce = lambda _: None) -> Previe
                 f"{run.storage.uri}/result.json (another --name begins a new run)"
             )
         with connected(address=config.address, verbose=config.verbose) as where:
-            nodes = [node for node in ray.nodes() if node["Alive"]]
+            nodes = alive_nodes()
             plan = plan_of(config, run, nodes)
             announce(f"cluster: {where}; taking a few steps of each student ...")
             measured = measure(run, plan)

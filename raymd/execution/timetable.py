@@ -1,6 +1,7 @@
 """A schedule in a few words, and the time that students need for the rest of it. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import heappop, heappush
 from itertools import groupby, pairwise
 
 from raymd.distillation.schedule import Epoch, Schedule
@@ -43,16 +44,48 @@ def find_drops(schedule: Schedule) -> tuple[DropPreview, ...]:
     )
 
 
-def time_left(schedule: Schedule, students: Sequence[StudentPreview]) -> float:
+def time_left(
+    schedule: Schedule, students: Sequence[StudentPreview], *, slots: int | None = None
+) -> float:
     """Seconds to the schedule's end from where the students stand.
 
-    Between two barriers the slowest student counts; all of them publish before the next.
+    All of them publish at a barrier before any goes on. So each part between two barriers takes as
+    long as the slowest student, or where they take turns, as those turns do.
+
+    Args:
+        schedule: The run's.
+        students: All.
+        slots: Workers at a time; None: all of them.
     """
+    at_once = slots or sum(student.workers for student in students)
     seconds = 0.0
     for start, stop in pairwise((0, *schedule.barriers, len(schedule.epochs))):
         publishes = stop in schedule.barriers
-        seconds += max(_part_left(s, start, stop, publishes=publishes) for s in students)
+        parts = [(_part_left(s, start, stop, publishes=publishes), s.workers) for s in students]
+        seconds += list_schedule(parts, slots=at_once)
     return seconds
+
+
+def list_schedule(parts: Iterable[tuple[float, int]], *, slots: int) -> float:
+    """Seconds that parts take which begin longest first, as soon as there is room for them.
+
+    Args:
+        parts: Seconds and workers of each; none needs more than ``slots``.
+        slots: Workers at a time.
+    """
+    now, free = 0.0, slots
+    waiting = sorted(parts, reverse=True)
+    running: list[tuple[float, int]] = []
+    while waiting or running:
+        for part in waiting.copy():
+            seconds, workers = part
+            if workers <= free:
+                waiting.remove(part)
+                heappush(running, (now + seconds, workers))
+                free -= workers
+        now, workers = heappop(running)
+        free += workers
+    return now
 
 
 def _part_left(student: StudentPreview, start: int, stop: int, *, publishes: bool) -> float:

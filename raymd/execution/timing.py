@@ -1,9 +1,11 @@
-"""Timing a few steps of all students at once, in Ray actors with their workers' resources.
+"""Timing a few steps of students, as many at once as will train at once, in Ray actors with their
+workers' resources.
 
 The Ray side of measure.py: what --plan reckons with is what the students will have.
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,11 +33,16 @@ TIMED_STEPS = 3
 
 @dataclass(frozen=True)
 class Measured:
-    """What the actors found: by student, the slowest of its workers; node ids of all workers; and
-    when all had taken their first step."""
+    """What the actors found.
+
+    Attributes:
+        students: Of each student its slowest worker, by id.
+        workers: The most that a node had at a time, by node id.
+        ready_at: When the first workers had all taken a step, on time.perf_counter.
+    """
 
     students: dict[str, StepMeasure]
-    node_ids: list[str]
+    workers: dict[str, int]
     ready_at: float
 
 
@@ -79,13 +86,40 @@ class TimingWorker:
 
 
 def measure(run: Run, plan: Plan) -> Measured:
-    """Time every worker of every student at once.
+    """Time every worker of every student, as many at once as the plan has slots.
 
     Raises:
         UserError: workers do not start or have too little memory.
     """
     _check_free(plan)
-    owners, orders = _orders(run, plan)
+    found = [_together(run, plan, some) for some in batches(plan.workers, slots=plan.slots)]
+    students = {student: one.students[student] for one in found for student in one.students}
+    nodes = {node for one in found for node in one.workers}
+    workers = {node: max(one.workers.get(node, 0) for one in found) for node in nodes}
+    return Measured(students, workers, found[0].ready_at)
+
+
+def batches(workers: Mapping[str, int], *, slots: int) -> list[list[str]]:
+    """Students by turns: each goes into the first batch that has room for its workers.
+
+    Args:
+        workers: Of each student, by id; none has more than ``slots``.
+        slots: Workers of a batch, at most.
+    """
+    found: list[list[str]] = []
+    for student, count in workers.items():
+        with_room = (b for b in found if sum(workers[s] for s in b) + count <= slots)
+        batch = next(with_room, None)
+        if batch is None:
+            batch = []
+            found.append(batch)
+        batch.append(student)
+    return found
+
+
+def _together(run: Run, plan: Plan, students: Sequence[str]) -> Measured:
+    """Time all workers of some students at once."""
+    owners, orders = _orders(run, plan, students)
     remote: Any = ray.remote(TimingWorker)
     options = {
         "num_cpus": plan.cpus_per_worker,
@@ -106,13 +140,15 @@ def measure(run: Run, plan: Plan) -> Measured:
     for owner, measure in zip(owners, measures, strict=True):
         if owner not in slowest or measure.step_s > slowest[owner].step_s:
             slowest[owner] = measure
-    return Measured(slowest, node_ids, ready_at)
+    return Measured(slowest, dict(Counter(node_ids)), ready_at)
 
 
-def _orders(run: Run, plan: Plan) -> tuple[list[str], list[TimingOrder]]:
-    """One order for each worker of each student, and the student's id."""
+def _orders(run: Run, plan: Plan, students: Sequence[str]) -> tuple[list[str], list[TimingOrder]]:
+    """One order for each worker of some students, and the student's id."""
     owners, orders = [], []
     for student in run.settings.students:
+        if student.id not in students:
+            continue
         rows = rows_of_step(len(run.data.train), student)
         order = TimingOrder(
             student=student,
@@ -130,7 +166,7 @@ def _orders(run: Run, plan: Plan) -> tuple[list[str], list[TimingOrder]]:
 
 def _check_free(plan: Plan) -> None:
     """Refuse where other jobs hold what the workers need: they would wait, and so would we."""
-    needed = {name: n * plan.num_workers for name, n in plan.worker_resources.items()}
+    needed = {name: n * plan.slots for name, n in plan.worker_resources.items()}
     give_up_at = time.monotonic() + FREED_AFTER_S
     while lacking := _lacking(needed):
         if time.monotonic() > give_up_at:
@@ -142,11 +178,12 @@ def _check_free(plan: Plan) -> None:
 
 
 def _lacking(needed: Mapping[str, float]) -> list[str]:
-    free = ray.available_resources()
+    free, there = ray.available_resources(), ray.cluster_resources()
     return [
         f"{free.get(name, 0.0):g} of the {amount:g} {name}s needed"
         for name, amount in needed.items()
-        if free.get(name, 0.0) + ROUNDING < amount
+        # what is not there yet, a cluster that can grow will get
+        if free.get(name, 0.0) + ROUNDING < min(amount, there.get(name, 0.0))
     ]
 
 

@@ -21,6 +21,7 @@ from raymd.view.preview import (
 from raymd.view.text import ABSENT, count_of, duration, listed, num_bytes
 
 WIDTH = 80
+WORTH_TELLING = 1.1
 
 
 def show_preview(console: Console, preview: Preview) -> None:
@@ -94,16 +95,11 @@ def _lines(preview: Preview) -> Iterator[tuple[str, str]]:
         yield "soft labels", _soft_labels(preview.soft_labels)
     yield "memory", _memory(preview)
     yield "cluster", _cluster(preview)
+    yield "placement", _placement(preview)
     yield "results", _disk(preview)
     yield "time", _time(preview)
-    suggestion = preview.suggestion
-    if suggestion is not None:
-        yield (
-            "quicker",
-            f"{suggestion.flags}: an epoch of the slowest student would take "
-            f"{short_time(suggestion.after_s)}, not {short_time(suggestion.before_s)}, if workers "
-            "add up",
-        )
+    for sentence in _quicker(preview):
+        yield "quicker", sentence
     for warning in preview.warnings:
         yield "warning", warning
 
@@ -170,15 +166,45 @@ def _memory(preview: Preview) -> str:
 
 
 def _cluster(preview: Preview) -> str:
-    workers = sum(student.workers for student in preview.students)
     gpus = f" and {preview.gpus_per_worker:g} GPUs" if preview.gpus_per_worker else ""
     asked = (
-        f"{count_of(workers, 'worker')} at once, each {preview.cpus_per_worker:g} CPUs{gpus}, "
-        f"{count_of(preview.threads, 'thread')}, on {preview.device}"
+        f"{count_of(preview.slots, 'worker')} at once, each {preview.cpus_per_worker:g} CPUs"
+        f"{gpus}, {count_of(preview.threads, 'thread')}, on {preview.device}"
     )
     nodes: Mapping[str, int] = _counted(_node(node) for node in preview.nodes)
     there = "; ".join(f"{n} x {text}" if n > 1 else text for text, n in nodes.items())
     return f"{preview.cluster}; {asked}. There: {there}"
+
+
+def _placement(preview: Preview) -> str:
+    workers = _num_workers(preview)
+    if preview.placement == "resident":
+        return f"resident: {preview.why_placed}"
+    some = "all" if preview.slots == workers else f"{preview.slots} of"
+    return (
+        f"sliced: students take turns, {some} {count_of(workers, 'worker')} at a time; "
+        f"{preview.why_placed}"
+    )
+
+
+def _num_workers(preview: Preview) -> int:
+    return sum(student.workers for student in preview.students)
+
+
+def _quicker(preview: Preview) -> Iterator[str]:
+    suggestion, resident_s = preview.suggestion, preview.resident_s
+    if suggestion is not None:
+        yield (
+            f"{suggestion.flags}: an epoch of the slowest student would take "
+            f"{short_time(suggestion.after_s)}, not {short_time(suggestion.before_s)}, if workers "
+            "add up"
+        )
+    if resident_s is not None and preview.left_s > WORTH_TELLING * resident_s:
+        yield (
+            f"room for {count_of(_num_workers(preview), 'worker')} (more --slots, or a larger "
+            f"cluster: --address): about {duration(resident_s)}; turns take "
+            f"{preview.left_s / resident_s:.1f} times as long"
+        )
 
 
 def _node(node: NodePreview) -> str:

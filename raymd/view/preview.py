@@ -128,13 +128,16 @@ class Preview:
         run: Its folder.
         resumed: Whether it would go on with a run.
         cluster: What it would run on, in words.
-        device, cpus_per_worker, gpus_per_worker, threads: See Plan.
+        device, cpus_per_worker, gpus_per_worker, threads, placement, slots: See Plan.
+        why_placed: Why so, for people.
         students: One entry each.
         epochs, cycles, drops: The schedule.
         nodes: Of the cluster.
         soft_labels, disk: Bytes.
         startup_s: From the command to the first step, as measured.
-        left_s: The whole run from where it would begin: the slowest student of each phase.
+        left_s: The whole run from where it would begin: of each part between two barriers its
+            slowest student, or the students' turns.
+        resident_s: The same with a slot for each student; None if each has one.
         left_out: What ``left_s`` does not hold.
         suggestion: Workers with which the slowest student would hold the others up less.
         warnings: What is likely to go wrong.
@@ -147,6 +150,9 @@ class Preview:
     cpus_per_worker: float
     gpus_per_worker: float
     threads: int
+    placement: str
+    slots: int
+    why_placed: str
     students: tuple[StudentPreview, ...]
     epochs: int
     cycles: tuple[CyclesPreview, ...]
@@ -156,6 +162,7 @@ class Preview:
     disk: DiskPreview
     startup_s: float
     left_s: float
+    resident_s: float | None
     left_out: tuple[str, ...]
     suggestion: Suggestion | None
     warnings: tuple[str, ...]

@@ -16,18 +16,24 @@ from torch import nn
 from raymd.config import FitConfig
 from raymd.distillation.schedule import Position, Schedule, build_schedule
 from raymd.errors import RaymdError, UserError
+from raymd.exchange.memory import exchange_bytes
 from raymd.execution import measure, preview
-from raymd.execution.measure import measure_steps, rows_of_step, sample_of
+from raymd.execution.cluster import plan_of
+from raymd.execution.foresight import Foresight
+from raymd.execution.measure import StepMeasure, measure_steps, rows_of_step, sample_of
 from raymd.execution.opening import open_run
 from raymd.execution.plan import Plan, make_plan
 from raymd.execution.preview import show_plan
 from raymd.execution.suggestion import share_out, suggest_workers
-from raymd.execution.timetable import find_cycles, find_drops, time_left
+from raymd.execution.timetable import find_cycles, find_drops, list_schedule, time_left
+from raymd.execution.timing import Measured, batches
 from raymd.runs import begin
 from raymd.settings import StudentConfig
 from raymd.storage import Storage
 from raymd.training.student import StudentTask
-from raymd.view.preview import CyclesPreview, StudentPreview, Suggestion
+from raymd.view.preview import CyclesPreview, Preview, StudentPreview, Suggestion
+from raymd.view.text import num_bytes
+from tests.execution.test_dispatch import SCHEDULE, Play, dispatch
 from tests.training.conftest import run_to, tiny_data, tiny_settings
 from tests.view.test_plan_table import student as student_preview
 
@@ -88,6 +94,28 @@ def test_time_left_of_a_resumed_run_begins_where_each_student_stands() -> None:
     expected = max(4.0, 0.5 * 2 + 0.5) + max(3.0, 6.0)
     assert time_left(schedule(10), [ahead, behind]) == pytest.approx(expected)
     assert time_left(schedule(10), [pace(1.0, 4.0, epoch=10)]) == 0.0
+
+
+def test_turns_begin_with_the_longest_as_soon_as_there_is_room() -> None:
+    assert list_schedule([(2, 1), (3, 1), (4, 1)], slots=2) == 5
+    assert list_schedule([(5, 1), (3, 2), (1, 1)], slots=2) == 8
+    assert list_schedule([(2, 1), (3, 1), (4, 1)], slots=3) == 4
+    assert list_schedule([(2, 1), (3, 1), (4, 1)], slots=1) == 9
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_time_of_students_in_turns_is_that_of_the_driver_without_starts(slots: int) -> None:
+    epoch_s = {"a": 1.0, "b": 2.5, "c": 3.0, "d": 4.0, "e": 7.0}
+    one = dispatch(dict.fromkeys(epoch_s, 1), slots=slots)
+    one.cost = lambda segment: epoch_s[segment.student] * (segment.stop.epoch - segment.start.epoch)
+    students = [pace(seconds, id=student, workers=1) for student, seconds in epoch_s.items()]
+    assert time_left(SCHEDULE, students, slots=slots) == pytest.approx(Play(one).run())
+
+
+def test_students_are_timed_as_many_at_once_as_there_are_slots() -> None:
+    workers = {"a": 1, "b": 2, "c": 1, "d": 3, "e": 1}
+    assert batches(workers, slots=3) == [["a", "b"], ["c", "e"], ["d"]]
+    assert batches(workers, slots=8) == [["a", "b", "c", "d", "e"]]
 
 
 # -- suggestions ------------------------------------------------------------------------------
@@ -260,6 +288,51 @@ def test_storage_that_cannot_be_written_is_refused_and_nothing_is_left(tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+# -- foreseen of figures ----------------------------------------------------------------------
+
+
+def foreseen(folder: Path, *, object_store_bytes: int = 10**9, **changes: Any) -> Preview:
+    config = fit_config(folder, **changes)
+    run = open_run(config, lambda _: None)
+    resources = {
+        "CPU": 2.0, "memory": 10.0**10, "object_store_memory": float(object_store_bytes)
+    }  # fmt: skip
+    node = {"NodeID": "one", "Resources": resources}
+    plan = plan_of(config, run, [node])
+    step = StepMeasure(0.1, 32, 0.001, 1000, 4000, 4000, 4000, None, 10**8)
+    measured = Measured(dict.fromkeys(plan.students, step), {"one": plan.slots}, 0.0)
+    return Foresight(config, run, plan, "here", [node], measured, 5.0).preview()
+
+
+def test_soft_labels_larger_than_the_object_store_are_warned_of(tmp_path: Path) -> None:
+    assert foreseen(tmp_path).warnings == ()
+    found = foreseen(tmp_path, object_store_bytes=30_000)
+    assert found.soft_labels is not None
+    assert found.soft_labels.live_bytes == exchange_bytes(270, 10, 2)
+    images = 270 * 8 * 8
+    (warning,) = found.warnings
+    assert warning.startswith("the object store holds 30.0 kB")
+    assert num_bytes(found.soft_labels.live_bytes + images) in warning
+
+
+@pytest.mark.parametrize(
+    ("asked", "placement", "slots", "why"),
+    [
+        ({}, "resident", 2, "all fit at once"),
+        ({"placement": "sliced"}, "sliced", 2, "as asked (--placement)"),
+        ({"slots": 1}, "sliced", 1, "as asked (--slots)"),
+        ({"cpus_per_worker": 2}, "sliced", 1, "more do not fit"),
+    ],
+)
+def test_plan_says_how_students_are_placed_and_why(
+    tmp_path: Path, asked: dict[str, Any], placement: str, slots: int, why: str
+) -> None:
+    found = foreseen(tmp_path, **asked)
+    assert (found.placement, found.slots, found.why_placed) == (placement, slots, why)
+    assert (found.resident_s is None) == (placement == "resident")
+    assert ("what turns take to begin" in found.left_out) == (placement == "sliced")
+
+
 # -- all of it, on Ray ------------------------------------------------------------------------
 
 
@@ -283,11 +356,25 @@ class TestOnRay:
         assert found.cycles == (CyclesPreview(2, 1, 1), CyclesPreview(1, 1, 0, is_cut=True))
         assert found.soft_labels is not None
         assert found.soft_labels.publication_bytes == 270 * 10 * 2
-        assert found.soft_labels.live_bytes == 3 * 270 * 10 * 2
+        assert found.soft_labels.live_bytes == 4 * 270 * 10 * 2
         assert [(node.cpus, node.workers) for node in found.nodes] == [(2.0, 2)]
+        assert (found.placement, found.slots, found.resident_s) == ("resident", 2, None)
         assert found.left_s > found.startup_s + max(s.left_s for s in found.students) - 1e-6
+
+    def test_students_in_turns_are_timed_in_turns_and_their_times_add_up(
+        self, tmp_path: Path
+    ) -> None:
+        found = preview.preview(fit_config(tmp_path, cpus_per_worker=2.0))
+        assert (found.placement, found.slots, found.why_placed) == ("sliced", 1, "more do not fit")
+        assert [node.workers for node in found.nodes] == [1]
+        assert found.resident_s is not None
+        assert found.left_s - found.startup_s == pytest.approx(
+            sum(s.left_s for s in found.students)
+        )
+        assert found.resident_s < found.left_s
+        assert found.suggestion is None
         with pytest.raises(UserError, match="the 2 workers of 2 students at once"):
-            preview.preview(replace(config, cpus_per_worker=2.0))
+            preview.preview(fit_config(tmp_path, cpus_per_worker=2.0, placement="resident"))
 
     def test_preview_of_a_stopped_run_tells_the_rest_of_it(self, tmp_path: Path) -> None:
         storage = Storage.at(tmp_path)

@@ -40,6 +40,7 @@ def example(**changes: Any) -> Preview:
     fields: dict[str, Any] = {
         "run": "/data/runs/a", "resumed": False, "cluster": "a Ray of its own on this machine",
         "device": "cpu", "cpus_per_worker": 2.0, "gpus_per_worker": 0.0, "threads": 2,
+        "placement": "resident", "slots": 3, "why_placed": "all fit at once",
         "students": (small, student()), "epochs": 320, "cycles": (CyclesPreview(8, 10, 30),),
         "drops": (DropPreview(161, 0.1, inside=False), DropPreview(251, 0.01, inside=True)),
         "nodes": (
@@ -47,7 +48,7 @@ def example(**changes: Any) -> Preview:
         ),
         "soft_labels": SoftLabelsPreview(900_000, 2_700_000, 200_000_000),
         "disk": DiskPreview(1_200_000_000, 300_000_000, 56_000_000_000),
-        "startup_s": 25.0, "left_s": 30_600.0,
+        "startup_s": 25.0, "left_s": 30_600.0, "resident_s": None,
         "left_out": ("merging teachers", "exchange among workers"),
         "suggestion": None, "warnings": (),
     }  # fmt: skip
@@ -144,6 +145,23 @@ def test_suggestion_and_warnings_are_shown() -> None:
     text = words(example(suggestion=suggestion, warnings=("the object store holds 2 MB",)))
     assert f"{flags}: an epoch of the slowest student would take 40 s, not 1:30" in text
     assert "warning the object store holds 2 MB" in text
+
+
+def test_placement_is_told_with_its_reason() -> None:
+    assert "placement resident: all fit at once" in words(example())
+    turns = {"placement": "sliced", "slots": 2, "why_placed": "more do not fit"}
+    text = words(example(**turns, resident_s=7_650.0))
+    assert "sliced: students take turns, 2 of 3 workers at a time; more do not fit" in text
+    assert "2 workers at once, each 2 CPUs" in text
+    assert "quicker room for 3 workers (more --slots, or a larger cluster: --address)" in text
+    assert "about 2:08 h; turns take 4.0 times as long" in text
+
+
+def test_nothing_is_quicker_where_turns_cost_nothing() -> None:
+    asked = {"placement": "sliced", "why_placed": "as asked (--placement)"}
+    text = words(example(**asked, resident_s=30_600.0))
+    assert "all 3 workers at a time; as asked (--placement)" in text
+    assert "quicker" not in text
 
 
 def test_gpu_memory_is_told_of_the_gpu() -> None:
