@@ -61,3 +61,10 @@ def test_texts_inside_json_are_masked_and_the_rest_stays(monkeypatch):
     monkeypatch.setenv("MY_TOKEN", "top-secret-1")
     value = {"run": "s3://k:s@b", "notes": ["top-secret-1", 3, None], "deep": {"x": 0.5}}
     assert masked(value) == {"run": "s3://***@b", "notes": ["***", 3, None], "deep": {"x": 0.5}}
+
+
+def test_verbs_write_no_credentials(capsys):
+    from raymd.commands.output import write_output
+
+    write_output('{"run": "s3://key:secret@bucket/runs/a"}\n', path=None)
+    assert capsys.readouterr().out == '{"run": "s3://***@bucket/runs/a"}\n'

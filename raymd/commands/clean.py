@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from raymd.commands import flags
 from raymd.errors import UserError
+from raymd.secrets import without_secrets
 
 if TYPE_CHECKING:
     from raymd.commands.leftovers import GoingOn, Leftover
@@ -116,7 +117,8 @@ def _remove(leftovers: "Sequence[Leftover | Remains]") -> tuple[str, ...]:
             leftover.remove()
         except OSError as error:
             failed.append(leftover.name)
-            print(f"raymd: {leftover.name} cannot be removed: {error}", file=sys.stderr)
+            text = f"raymd: {leftover.name} cannot be removed: {error}"
+            print(without_secrets(text), file=sys.stderr)
     return tuple(failed)
 
 

@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from raymd.errors import UserError
+from raymd.secrets import without_secrets
 
 LOG_COLUMNS = 120
 
@@ -32,11 +33,12 @@ def check_output(path: str | None) -> None:
 
 
 def write_output(text: str, *, path: str | None) -> None:
-    """Print the text, or write it to the file.
+    """Print the text, or write it to the file, without credentials of a storage's URI.
 
     Raises:
         UserError: the file cannot be written.
     """
+    text = without_secrets(text)
     if path is None:
         sys.stdout.write(text)
         return
