@@ -88,9 +88,10 @@ def choose_place() -> Place:
         if not other:
             return Place(folder, f"its files in {folder}, for {usual} {why} (RAY_TMPDIR)")
         tried.append(f"{folder} {other}")
+    reasons = "; ".join(dict.fromkeys(tried))
     raise UserError(
-        "Ray needs a folder for its sockets that can be written, with a short path (RAY_TMPDIR): "
-        + "; ".join(dict.fromkeys(tried))
+        "Ray needs a folder for its sockets that can be written, with a short path (RAY_TMPDIR):"
+        f" {reasons}"
     )
 
 
