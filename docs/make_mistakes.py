@@ -90,6 +90,10 @@ fit --students resnet8 --augment mixup,none
 fit --students resnet8 --augment flip
 fit --students resnet8 --gpus_per_worker 1.5
 fit --students resnet8 --device cpu --gpus_per_worker 1
+fit --students resnet8 --placement turns
+fit --students resnet8 --slots 0
+fit --students resnet8 --on_student_loss stop
+fit --students resnet8 --barrier_timeout_s 0
 fit --students resnet8 --recipe imagnet""",
     "One student's options": """\
 fit --students resnet8,resnet20 --student.resnet9.lr 0.05
