@@ -32,10 +32,9 @@ def show_result(console: Console, result: Result) -> None:
 def _remarks(result: Result) -> Iterator[Text]:
     """Who was lost, when and why; and the memory that the exchange took."""
     for lost in result.lost:
-        text = (
-            f"{lost.id} was lost in epoch {lost.epoch + 1}, and teachers from cycle"
-            f" {lost.cycle + 1} on are without it: {lost.reason}"
-        )
+        after = any(record.cycle >= lost.cycle for record in result.cycles)
+        teachers = f", and teachers from cycle {lost.cycle + 1} on are without it" if after else ""
+        text = f"{lost.id} was lost in epoch {lost.epoch + 1}{teachers}: {lost.reason}"
         yield Text(text, style="red")
     if result.object_store_peak_bytes is not None:
         yield Text(f"object store: at most {num_bytes(result.object_store_peak_bytes)}")

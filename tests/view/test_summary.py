@@ -81,11 +81,16 @@ def test_comparison_is_asked_for_unless_the_run_is_it():
 
 
 def test_lost_students_are_told_with_when_and_why():
-    losses = (LostStudent("vgg19", "[worker] died", epoch=9, cycle=1),)
+    losses = (LostStudent("vgg19", "[worker] died", epoch=3, cycle=0),)
     assert (
-        "vgg19 was lost in epoch 10, and teachers from cycle 2 on are without it: [worker] died"
+        "vgg19 was lost in epoch 4, and teachers from cycle 1 on are without it: [worker] died"
     ) in shown(result(lost=losses))
     assert not any("lost" in line for line in shown(result()))
+
+
+def test_student_lost_after_the_last_teacher_is_missing_from_none():
+    losses = (LostStudent("vgg19", "[worker] died", epoch=9, cycle=1),)  # the result has one cycle
+    assert "vgg19 was lost in epoch 10: [worker] died" in shown(result(lost=losses))
 
 
 def test_peak_of_the_object_store_is_told_where_it_was_counted():
