@@ -7,13 +7,19 @@ pickling: all of its state is in ``args``.
 import difflib
 from collections.abc import Iterable
 
+from raymd.secrets import without_secrets
+
 FEW_NAMES = 6
 
 
 class RaymdError(Exception):
-    """Anything raymd raises on purpose. ``exit_code`` is what the command line ends with."""
+    """Anything raymd raises on purpose, its message without credentials. ``exit_code`` is what the
+    command line ends with."""
 
     exit_code = 1
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(without_secrets(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class UserError(RaymdError, ValueError):

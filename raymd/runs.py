@@ -13,6 +13,7 @@ from raymd.config import FitConfig, parse_yaml, to_yaml
 from raymd.differences import differences
 from raymd.errors import UserError
 from raymd.result import CONFIG, HISTORY, RESULT
+from raymd.secrets import masked, without_secrets
 from raymd.settings import Settings
 from raymd.storage import Storage
 from raymd.student_options import merge_students
@@ -82,8 +83,12 @@ def _unnamed(resume: str, base: Storage) -> str:
 
 def begin(storage: Storage, *, config: FitConfig, settings: Settings, fingerprint: str) -> None:
     """Write down what a new run is, so that it exists."""
-    storage.write(CONFIG, to_yaml(config).encode())
-    fields = {"begun": time.time(), "settings": settings.to_dict(), "fingerprint": fingerprint}
+    storage.write(CONFIG, without_secrets(to_yaml(config)).encode())
+    fields = {
+        "begun": time.time(),
+        "settings": masked(settings.to_dict()),
+        "fingerprint": fingerprint,
+    }
     storage.commit(IDENTITY, fields)
 
 
@@ -95,7 +100,9 @@ def check_same_science(storage: Storage, *, settings: Settings, fingerprint: str
     """
     record = storage.record(IDENTITY)
     assert record is not None
-    lines = differences(Settings.from_dict(record["settings"]), settings)
+    lines = differences(
+        Settings.from_dict(record["settings"]), Settings.from_dict(masked(settings.to_dict()))
+    )
     if not lines and record["fingerprint"] != fingerprint:
         lines = ["the images or labels are not those it was begun with (--dataset, --data_dir)"]
     if lines:

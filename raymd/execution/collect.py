@@ -27,6 +27,7 @@ from raymd.result import (
     pick_best,
     predictions_file,
 )
+from raymd.secrets import without_secrets
 from raymd.settings import Settings
 from raymd.storage import Storage
 from raymd.training.evaluate import ensemble
@@ -58,7 +59,7 @@ def collect(
     records = [_record(storage, student) for student in finished]
     students = tuple(_student(record) for record in records)
     result = Result(
-        run=storage.uri,
+        run=without_secrets(storage.uri),
         method=settings.method,
         dataset=settings.dataset,
         num_train=len(data.train),

@@ -23,6 +23,7 @@ from raymd.execution.suggestion import suggest_workers
 from raymd.execution.timetable import find_cycles, find_drops, time_left
 from raymd.execution.timing import Measured
 from raymd.result import student_folder
+from raymd.secrets import without_secrets
 from raymd.settings import Settings, StudentConfig
 from raymd.storage import Storage
 from raymd.training.checkpoint import KEPT, committed_positions
@@ -86,7 +87,7 @@ class Foresight:
         left_s = self.startup_s + time_left(schedule, students, slots=self.plan.slots)
         resident_s = self.startup_s + time_left(schedule, students)
         return Preview(
-            run=self.run.storage.uri,
+            run=without_secrets(self.run.storage.uri),
             resumed=self.run.resumed,
             cluster=self.where,
             device=self.plan.device,

@@ -23,6 +23,7 @@ from raymd.execution.orders import Work, newest_position
 from raymd.execution.plan import Plan
 from raymd.execution.worker import train_loop
 from raymd.result import SCRATCH
+from raymd.secrets import without_secrets
 
 # Workers are restarted without end; what is no failure of theirs is answered here.
 FAILURES: Any = {"max_failures": -1, "controller_failure_limit": 0}
@@ -77,7 +78,7 @@ class SlotThread(threading.Thread):
                 place = self._place()
                 failures[place] += 1
                 if failures[place] >= FAILURES_AT_ONE_POSITION:
-                    self.error = f"{type(error).__name__}: {error}"
+                    self.error = without_secrets(f"{type(error).__name__}: {error}")
                     self.ending = "failed"
                 remove_orphaned_groups()  # a dead controller's, or the next would lack its place
 

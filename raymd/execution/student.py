@@ -21,6 +21,7 @@ from raymd.execution.monitor import FAILURES_AT_ONE_POSITION
 from raymd.execution.orders import SegmentRecord, Work, newest_position
 from raymd.execution.shared_storage import check_begun
 from raymd.result import student_folder
+from raymd.secrets import without_secrets
 from raymd.training.ranks import Ranks
 from raymd.training.segment import run_segment
 from raymd.training.student import StudentTask
@@ -144,11 +145,11 @@ class Order:
         worker = "" if self.ranks.is_first else f"-worker-{self.ranks.rank}"
         name = f"{student_folder(self.student)}/failure{worker}.txt"
         try:
-            self.work.storage.write(name, traceback.format_exc().encode())
+            self.work.storage.write(name, without_secrets(traceback.format_exc()).encode())
             where = f"{self.work.storage.uri}/{name}"
         except OSError as unwritten:
             where = f"not written, {unwritten}"
-        return f"{type(error).__name__}: {error} (traceback: {where})"
+        return without_secrets(f"{type(error).__name__}: {error} (traceback: {where})")
 
     def _say_restarted(self, attempt: int) -> None:
         reason = ray.get(self.monitor.reason.remote(self.student)) or "its worker was killed"

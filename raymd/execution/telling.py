@@ -23,6 +23,7 @@ from raymd.execution.plan import Plan
 from raymd.execution.standings import standings
 from raymd.result import TENSORBOARD, WANDB, Result
 from raymd.runs import read_history
+from raymd.secrets import masked, without_secrets
 from raymd.storage import Storage
 from raymd.view import events
 from raymd.view.about import About
@@ -68,6 +69,7 @@ class Telling:
 
     def announce(self, text: str) -> None:
         """Tell people something, before the run begins or while it goes on."""
+        text = without_secrets(text)
         if self._viewers is not None:
             self._viewers.note(text)
             return
@@ -89,14 +91,14 @@ class Telling:
         viewers = self._screen(about(run, plan), history)
         self._viewers = self._fan_out(viewers)  # to be closed, should a log refuse to begin
         self._viewers = self._fan_out([*viewers, *self._logs(run, history), *self._callback()])
-        self._viewers.show(_run_started(run, self._announced))
+        self.show(_run_started(run, self._announced))
         for event in _ended_before(run):
             self._viewers.show(event)
 
     def show(self, event: Mapping[str, Any]) -> None:
         """Hand an event to all viewers."""
         assert self._viewers is not None
-        self._viewers.show(event)
+        self._viewers.show(masked(event))
 
     def finish(self, run: Run, result: Result) -> None:
         """The run has come to its result, now or long ago."""
@@ -164,8 +166,10 @@ class Telling:
         if "wandb" in (self._config.log or ()):
             from raymd.view.wandb_log import WandbLog
 
-            settings = run.settings.to_dict()
-            logs.append(WandbLog(run.storage.uri, settings=settings, folder=folder / WANDB))
+            settings = masked(run.settings.to_dict())
+            logs.append(
+                WandbLog(without_secrets(run.storage.uri), settings=settings, folder=folder / WANDB)
+            )
         return logs
 
 
