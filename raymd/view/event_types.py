@@ -233,7 +233,7 @@ class LostFields(TypedDict):
     """A student is not trained any further, and the others go on without it.
 
     Attributes:
-        epoch, step: Where it stands.
+        epoch, step: What comes next after its last commit.
         reason: In one line.
     """
 
