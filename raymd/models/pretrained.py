@@ -5,6 +5,7 @@ classes differs its last layer is fresh. Files come from torch's hub cache (``TO
 Hugging Face one (``HF_HOME``), and are downloaded once to a machine.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from raymd.models.torchvision_nets import RGB, build_torchvision, first_conv
 # x * std / 0.5 + (mean - 0.5) / 0.5 in front of the first convolution.
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
+WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch's name
 _FIRST_LAYERS = {"googlenet": "conv1", "inception_v3": "Conv2d_1a_3x3"}
 
 
@@ -40,7 +42,7 @@ def downloading(name: str, *, host: str) -> Iterator[None]:
     cache = Path(torch.hub.get_dir())
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / ".raymd.lock"):
+        with FileLock(cache / ".raymd.lock"), _nothing_unpickled():
             yield
     except RaymdError:
         raise
@@ -52,6 +54,20 @@ def downloading(name: str, *, host: str) -> Iterator[None]:
             f" Without that host: --init_from FILE with weights you have, or put its file into"
             f" {cache / 'checkpoints'} (timm's: into the Hugging Face cache) on every machine"
         ) from error
+
+
+@contextmanager
+def _nothing_unpickled() -> Iterator[None]:
+    """Make torch.load refuse whatever is not weights: torchvision asks it to run all pickles."""
+    before = os.environ.get(WEIGHTS_ONLY)
+    os.environ[WEIGHTS_ONLY] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[WEIGHTS_ONLY]
+        else:
+            os.environ[WEIGHTS_ONLY] = before
 
 
 def build_torchvision_pretrained(

@@ -1,4 +1,4 @@
-"""The registry, digits, and CIFAR through a fake torchvision."""
+"""The registry, digits, and MNIST through a fake torchvision."""
 
 import subprocess
 import sys
@@ -220,55 +220,6 @@ def test_mnist_is_shifted_by_two_pixels(monkeypatch, tmp_path, name, reader, fli
     assert int(data.train.images[3, 0, 0, 0]) == 9
     assert data.test.labels.tolist() == [0, 1]
     assert data.augmentation == Augmentation(pad=2, flip=flip)
-
-
-class FakeCifar:
-    """torchvision's CIFAR with files that are there at once, after a download, or never."""
-
-    classes = ("cat", "dog")
-    there = False
-    network = True
-
-    def __init__(self, root, *, train, download):
-        if download and not self.network:
-            raise OSError("Name or service not known")
-        if not self.there and not download:
-            raise RuntimeError("Dataset not found or corrupted")
-        type(self).there = True
-        rng = np.random.default_rng(train)
-        self.data = rng.integers(0, 256, (6 if train else 4, 32, 32, 3), np.uint8)
-        self.targets = [0, 1] * (3 if train else 2)
-
-
-@pytest.fixture
-def fake_cifar(monkeypatch):
-    fake = type("Fake", (FakeCifar,), {})
-    monkeypatch.setattr(torchvision.datasets, "CIFAR10", fake)
-    return fake
-
-
-def test_cifar_is_downloaded_when_missing(fake_cifar, tmp_path):
-    cifar = load_dataset("cifar10", data_dir=tmp_path / "new")
-    assert fake_cifar.there
-    assert (cifar.name, cifar.classes) == ("cifar10", ("cat", "dog"))
-    assert cifar.train.images.shape == (6, 3, 32, 32)
-    assert cifar.train.labels.tolist() == [0, 1, 0, 1, 0, 1]
-    assert cifar.augmentation == Augmentation(pad=4, flip=True)
-    pixels = np.random.default_rng(1).integers(0, 256, (6, 32, 32, 3), np.uint8)
-    assert torch.equal(cifar.train.images, torch.from_numpy(pixels).permute(0, 3, 1, 2))
-
-
-def test_cifar_that_is_there_needs_neither_network_nor_a_writable_folder(fake_cifar, tmp_path):
-    fake_cifar.there, fake_cifar.network = True, False
-    load_dataset("cifar10", data_dir=tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
-def test_failed_download_tells_where_the_files_belong(fake_cifar, tmp_path):
-    fake_cifar.network = False
-    with pytest.raises(DataError, match=r"Name or service not known.*--data_dir.*parquet:DIR") as e:
-        load_dataset("cifar10", data_dir=tmp_path)
-    assert str(tmp_path) in str(e.value)
 
 
 def test_folder_without_its_kind_is_answered_with_the_kinds(tmp_path):
