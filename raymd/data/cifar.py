@@ -182,6 +182,8 @@ class _ArraysUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _KNOWN:
-            asked = f"asks for {module}.{name}, which is no part of an array"
-            raise DataError(f"{self._file} {asked}: nothing of it was run. {_mend(self._file)}")
+            raise DataError(
+                f"{self._file} asks for {module}.{name}, which is no part of an array:"
+                f" nothing of it was run. {_mend(self._file)}"
+            )
         return _KNOWN[module, name]
