@@ -49,7 +49,7 @@ def test_second_job_waits_for_the_first_and_says_so(command: list[Command], tmp_
         first = start(command, tmp_path, *flags(hosts.address, "first", epochs="5000"))
         first.wait_for("cycle 1 alone")
         second = start(command, tmp_path, *flags(hosts.address, "second"))
-        second.wait_for("first holds")
+        second.wait_for("first has held 2 workers of 1 CPU")
         hurried = start(command, tmp_path, *flags(hosts.address, "hurried", wait_s="3"))
         assert hurried.end() == 1
         assert "no room on the cluster within 3 s" in hurried.err
