@@ -3,7 +3,7 @@
     names.py        names of data sets and augmentations (no torch: flags are checked at once)
     dataset.py      what a data set is
     datasets.py     the registry, and digits
-    downloads.py    MNIST and CIFAR through torchvision
+    downloads.py    MNIST and CIFAR, downloaded where missing; cifar.py reads CIFAR's files
     folder.py       images of your own in class folders
     shards.py, tables.py   … in parquet or Arrow files
     images.py       encoded images of either -> a data set: labels.py, geometry.py, decode.py

@@ -8,7 +8,9 @@ from typing import Any
 import ray
 
 from raymd.config import FitConfig
-from raymd.execution.opening import Run
+from raymd.errors import StorageError
+from raymd.exchange.blocks import read_losses
+from raymd.execution.opening import Announce, Run
 from raymd.execution.plan import Plan, check_workers, make_plan
 from raymd.result import PLAN
 from raymd.yaml_text import load_yaml
@@ -24,17 +26,23 @@ def alive_nodes() -> list[Node]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def plan_of(config: FitConfig, run: Run, nodes: Sequence[Node]) -> Plan:
+def plan_of(config: FitConfig, run: Run, nodes: Sequence[Node], *, announce: Announce) -> Plan:
     """The run's plan; what an earlier attempt chose and the weights depend on stays.
+
+    Args:
+        config: What the user asked for.
+        run: The run; students that it has lost need no place.
+        nodes: As Ray describes them.
+        announce: Takes a line for each choice worth knowing.
 
     Raises:
         UserError: The students do not fit; with numbers.
     """
-    students = run.settings.students
+    lost = {loss.student for loss in read_losses(run.storage)}
+    students = [student for student in run.settings.students if student.id not in lost]
     workers = {student.id: student.workers_per_student for student in students}
     sizes = {student.id: student.batch_size for student in students}
     check_workers(workers, batch_sizes=sizes, num_samples=len(run.data.train))
-    recorded = run.storage.record(PLAN)
     is_joined = (config.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
     growth = cluster_config() if is_joined else None
     return make_plan(
@@ -42,11 +50,21 @@ def plan_of(config: FitConfig, run: Run, nodes: Sequence[Node]) -> Plan:
         nodes=grown([node["Resources"] for node in nodes], growth),
         cpus_per_worker=config.cpus_per_worker,
         gpus_per_worker=config.gpus_per_worker,
-        threads=recorded["threads"] if recorded else None,
+        threads=_recorded_threads(run, announce),
         device=config.device,
         placement=config.placement,
         slots=config.slots,
     )
+
+
+def _recorded_threads(run: Run, announce: Announce) -> int | None:
+    """Torch's threads of an earlier attempt."""
+    try:
+        recorded = run.storage.record(PLAN)
+    except StorageError as error:
+        announce(f"{error}; threads are chosen anew, and with other ones weights differ in bits")
+        return None
+    return None if recorded is None else int(recorded["threads"])
 
 
 def cluster_config() -> Mapping[str, Any] | None:

@@ -72,6 +72,11 @@ class Foresight:
         """The run's."""
         return self.run.data
 
+    @property
+    def _students(self) -> list[StudentConfig]:
+        """Those that the plan has a place for: all but the lost."""
+        return [s for s in self.settings.students if s.id in self.plan.workers]
+
     def preview(self) -> Preview:
         """All of it.
 
@@ -79,7 +84,7 @@ class Foresight:
             UserError: the memory or the disk is too small.
         """
         schedule = self.settings.schedule()
-        students = tuple(self._student(student) for student in self.settings.students)
+        students = tuple(self._student(student) for student in self._students)
         drops = find_drops(schedule)
         soft_labels, disk = self._soft_labels(schedule), self._disk(students, schedule)
         self._check_gpus(students)
@@ -196,7 +201,7 @@ class Foresight:
         num_predicted = num_val + len(self.data.test)
         predictions = num_predicted * len(self.data.classes) * PREDICTION_BYTES
         kept = most = 0
-        for student, asked in zip(students, self.settings.students, strict=True):
+        for student, asked in zip(students, self._students, strict=True):
             model = student.weight_bytes // (2 if asked.ema else 1)
             kept += 2 * model + predictions  # last and best
             # the newest ones, the one published from, the one being written; the best weights

@@ -72,7 +72,7 @@ def preview(config: FitConfig, *, announce: Announce = lambda _: None) -> Previe
             )
         with connected(address=config.address, verbose=config.verbose) as where:
             nodes = alive_nodes()
-            plan = plan_of(config, run, nodes)
+            plan = plan_of(config, run, nodes, announce=announce)
             announce(f"cluster: {where}; taking a few steps of each student ...")
             measured = measure(run, plan)
         startup_s = measured.ready_at - started

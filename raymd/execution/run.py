@@ -85,7 +85,7 @@ def _train(config: FitConfig, run: Run, telling: Telling) -> Result:
     started = time.perf_counter()
     with connected(address=config.address, verbose=config.verbose) as where:
         nodes = alive_nodes()
-        plan = plan_of(config, run, nodes)
+        plan = plan_of(config, run, nodes, announce=telling.announce)
         telling.announce(f"cluster: {where}; {_describe(plan)}")
         check_shared(Storage.at(config.storage), nodes)
         if _slow_bf16(run, plan):
@@ -145,15 +145,13 @@ def _describe(plan: Plan) -> str:
 
 
 def _turns(plan: Plan) -> str:
-    """How many at a time, and why."""
+    """How many at a time."""
     if plan.placement == "resident":
         return "at once"
-    if plan.slots < plan.num_workers:
-        return (
-            f"in turns, for {count_of(plan.slots, 'worker')} of {plan.num_workers} fit at a time"
-            " (--placement, --slots)"
-        )
-    return "in turns, though all fit (--placement)"
+    return (
+        f"in turns, {count_of(plan.slots, 'worker')} of {plan.num_workers} at a time"
+        " (--placement, --slots)"
+    )
 
 
 def _slow_bf16(run: Run, plan: Plan) -> bool:
@@ -200,7 +198,7 @@ def _run_students(config: FitConfig, run: Run, plan: Plan, telling: Telling) -> 
 
 def _plan_again(config: FitConfig, run: Run, before: Plan, telling: Telling) -> Plan:
     """The plan on the cluster as it is now; nodes may have come or gone."""
-    plan = plan_of(config, run, alive_nodes())
+    plan = plan_of(config, run, alive_nodes(), announce=telling.announce)
     if plan != before:
         telling.announce(f"placed anew: {_describe(plan)}")
         run.storage.commit(PLAN, plan.to_dict())

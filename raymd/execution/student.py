@@ -121,7 +121,7 @@ class Order:
     def _failed(self, reason: str, error: Exception | None = None) -> SegmentRecord:
         return SegmentRecord(
             "failed",
-            self.position,
+            newest_position(self.work.storage, self.student),
             error=reason,
             exit_code=error.exit_code if isinstance(error, RaymdError) else 1,
             concerns_run=isinstance(error, CONCERNS_RUN),

@@ -298,7 +298,7 @@ def foreseen(folder: Path, *, object_store_bytes: int = 10**9, **changes: Any) -
         "CPU": 2.0, "memory": 10.0**10, "object_store_memory": float(object_store_bytes)
     }  # fmt: skip
     node = {"NodeID": "one", "Resources": resources}
-    plan = plan_of(config, run, [node])
+    plan = plan_of(config, run, [node], announce=print)
     step = StepMeasure(0.1, 32, 0.001, 1000, 4000, 4000, 4000, None, 10**8)
     measured = Measured(dict.fromkeys(plan.students, step), {"one": plan.slots}, 0.0)
     return Foresight(config, run, plan, "here", [node], measured, 5.0).preview()

@@ -44,7 +44,7 @@ def test_students_in_turns_end_with_the_bytes_of_students_at_once(
     students = "resnet8,resnet14,resnet8"
     run = start(command, tmp_path, *flags(students, slots="1", cpus_per_worker="1"))
     assert run.end() == 0, run.err
-    assert "3 students in turns, for 1 worker of 3 fit at a time (--placement, --slots)" in run.out
+    assert "3 students in turns, 1 worker of 3 at a time (--placement, --slots)" in run.out
     storage = Storage.at(tmp_path / "runs" / "turns")
     assert final_files(storage) == without_ray(students, tmp_path)
     plan = storage.record("plan.json")
@@ -62,5 +62,5 @@ def test_eight_students_some_of_two_workers_share_two_places(
     wide = {"student.resnet8-3.workers_per_student": "2", "student.resnet8-6.batch_size": "32"}
     run = start(command, tmp_path, *flags(students, slots="2", cpus_per_worker="0.5", **wide))
     assert run.end() == 0, run.err
-    assert "8 students in turns, for 2 workers of 9 fit at a time" in run.out
+    assert "8 students in turns, 2 workers of 9 at a time" in run.out
     assert run.out.count(" finished") == 8
