@@ -240,7 +240,8 @@ class Drive:
 
     def _lose(self, student: str, record: SegmentRecord) -> None:
         epoch, step = record.position
-        loss = Loss(student=student, reason=record.error, epoch=epoch, step=step)
+        reason = record.error.removeprefix(f"{student}: ")
+        loss = Loss(student=student, reason=reason, epoch=epoch, step=step)
         ray.get(self.work.aggregator.lose.remote(loss))
         self.show(events.lost(student=student, epoch=epoch, step=step, reason=record.error))
         self.lateness.left(student)
