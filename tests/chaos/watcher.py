@@ -1,5 +1,6 @@
 """Looks at a run's committed files again and again: what was there once may go, never change."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import xxhash
@@ -31,9 +32,10 @@ class Watcher:
     def look(self) -> None:
         """See what is there now."""
         for pattern in WATCHED:
-            for path in self.folder.glob(pattern):
-                if not path.name.endswith(".tmp"):
-                    self._look_at(path)
+            with suppress(FileNotFoundError):  # a folder was deleted: the rest is for the next look
+                for path in self.folder.glob(pattern):
+                    if not path.name.endswith(".tmp"):
+                        self._look_at(path)
 
     def _look_at(self, path: Path) -> None:
         name = path.relative_to(self.folder).as_posix()
