@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 
 from raymd.distillation.methods import get_method
 from raymd.errors import RaymdError
@@ -362,5 +362,10 @@ def start_aggregator(
         monitor=monitor,
         base_bytes=base_bytes,
     )
-    ray.get(aggregator.ping.remote())
+    try:
+        ray.get(aggregator.ping.remote())
+    except RayTaskError as error:
+        if isinstance(error.cause, RaymdError):  # without Ray's traceback
+            raise error.cause from None
+        raise
     return aggregator

@@ -149,7 +149,7 @@ def _drive(
         ),
         lateness=Lateness(
             schedule,
-            positions={student: standing.position for student, standing in now.items()},
+            standings=now,
             timeout_s=config.barrier_timeout_s,
         ),
         pace=pace,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import ray
+from ray.exceptions import RayTaskError
 
 from raymd.errors import RaymdError
 from raymd.exchange.facts import Loss
@@ -44,12 +45,14 @@ class Outcome:
             the cluster, everything is committed and no worker is left.
         error, exit_code: Of ``failed``.
         peak_bytes: The most that the run has held in the object store.
+        left: Students that did not stop in time, and were ended before they had committed.
     """
 
     ending: Literal["done", "stopped", "failed", "displaced"]
     error: str = ""
     exit_code: int = 1
     peak_bytes: int = 0
+    left: str = ""
 
 
 @dataclass
@@ -59,6 +62,7 @@ class Busy:
     thread: SlotThread
     number: int = -1
     segment: Segment | None = None
+    began: float = 0.0
     is_closed: bool = False
 
 
@@ -108,12 +112,13 @@ class Drive:
                 self._reap()
                 self._look_around()
             self._take(0.0)
+            left = ", ".join(b.segment.student for b in self._slots.values() if b.segment)
         finally:
             self._leave()
         if self._outcome is None:
             assert self.dispatch.is_done
             return Outcome("done", peak_bytes=self._peak_bytes)
-        return replace(self._outcome, peak_bytes=self._peak_bytes)
+        return replace(self._outcome, peak_bytes=self._peak_bytes, left=left)
 
     @property
     def _monitor(self) -> Any:
@@ -148,6 +153,7 @@ class Drive:
         busy = self._slots[slot]
         busy.number, self._orders = self._orders, self._orders + 1
         busy.segment = busy.thread.segment = segment
+        busy.began = time.monotonic()
         ray.get(self._monitor.assign.remote(slot, busy.number, segment))
 
     def _close(self, slot: int) -> None:
@@ -167,7 +173,10 @@ class Drive:
     # -- in ---------------------------------------------------------------------------
 
     def _take(self, timeout_s: float) -> None:
-        life, told, records = ray.get(self._monitor.take.remote(timeout_s))
+        life, told, records, groups = ray.get(self._monitor.take.remote(timeout_s))
+        for slot, group in groups.items():
+            if slot in self._slots:
+                self._slots[slot].thread.group = group
         if self._life not in (None, life):
             self._tell_again()
         self._life = life
@@ -176,7 +185,7 @@ class Drive:
                 self.pace.trained(event)
             elif event["event"] == "memory":  # each life of an aggregator has a peak of its own
                 self._peak_bytes = max(self._peak_bytes, event["peak_bytes"])
-            elif event["event"] == "published":
+            elif event["event"] in ("published", "taught"):  # one that comes back only reads
                 self.lateness.published(event["student"], cycle=event["cycle"])
             self.show(event)
         for slot, number, record in records:
@@ -242,7 +251,11 @@ class Drive:
         epoch, step = record.position
         reason = record.error.removeprefix(f"{student}: ")
         loss = Loss(student=student, reason=reason, epoch=epoch, step=step)
-        ray.get(self.work.aggregator.lose.remote(loss))
+        try:
+            ray.get(self.work.aggregator.lose.remote(loss))
+        except RayTaskError as error:  # a full disk, say: then nobody can go on
+            self._end(Outcome("failed", f"{student} is lost: {error.cause}"))
+            return
         self.show(events.lost(student=student, epoch=epoch, step=step, reason=record.error))
         self.lateness.left(student)
         for slot in self.dispatch.lost(student):
@@ -261,6 +274,17 @@ class Drive:
             if busy.segment is None and not busy.is_closed:
                 self._close(slot)
 
+    def _in_turn(self) -> set[str]:
+        """Students whose turn has not taken as long yet as it is expected to."""
+        now = time.monotonic()
+        return {
+            busy.segment.student
+            for busy in self._slots.values()
+            if self.dispatch.sliced
+            and busy.segment is not None
+            and now - busy.began < self.pace.cost(busy.segment)
+        }
+
     def _look_around(self) -> None:
         """Signals, an aggregator that failed, students that are late."""
         if self._outcome is not None:
@@ -269,7 +293,7 @@ class Drive:
             self.show(stop_note(self.interruption))
             self._end(Outcome("stopped"))
             return
-        queued = {segment.student for segment in self.dispatch.queue}
+        queued = {segment.student for segment in self.dispatch.queue} | self._in_turn()
         for student in self.lateness.overdue(now=time.monotonic(), queued=queued):
             position = newest_position(self.work.storage, student)
             error = (

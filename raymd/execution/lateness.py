@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 
 from raymd.distillation.schedule import Position, Schedule
+from raymd.execution.dispatch import Standing
 
 
 class Lateness:
@@ -13,18 +14,19 @@ class Lateness:
 
     Args:
         schedule: The run's.
-        positions: Where each student is, by id.
+        standings: Where each student is, by id.
         timeout_s: What is too long; None: nothing is.
     """
 
     def __init__(
-        self, schedule: Schedule, *, positions: Mapping[str, Position], timeout_s: float | None
+        self, schedule: Schedule, *, standings: Mapping[str, Standing], timeout_s: float | None
     ) -> None:
         self.timeout_s = timeout_s
         self._cycles = [schedule.epochs[barrier].cycle for barrier in schedule.barriers]
         self._passed = {
-            student: sum(Position(barrier) < position for barrier in schedule.barriers)
-            for student, position in positions.items()
+            student: sum(Position(b) < at.position for b in schedule.barriers) + at.has_published
+            for student, at in standings.items()
+            if not at.is_finished
         }
         self._late: tuple[str, ...] = ()
         self._since = 0.0

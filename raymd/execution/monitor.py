@@ -26,11 +26,13 @@ FAILURES_AT_ONE_POSITION = 3
 
 
 class Taken(NamedTuple):
-    """What the driver takes: the monitor's life, events, and (slot, order's number, record)."""
+    """What the driver takes: the monitor's life, events, (slot, order's number, record), and the
+    placement groups of slots whose workers have started since."""
 
     life: str
     events: list[Event]
     records: list[tuple[int, int, Any]]
+    groups: dict[int, PlacementGroup]
 
 
 @dataclass
@@ -39,7 +41,6 @@ class _Slot:
     order: Any = None
     ended: int = -1  # the newest order that a record has come of
     is_closed: bool = False
-    group: PlacementGroup | None = None
 
 
 class Monitor:
@@ -49,6 +50,7 @@ class Monitor:
         self._life = uuid.uuid4().hex
         self._events: list[Event] = []
         self._records: list[tuple[int, int, Any]] = []
+        self._groups: dict[int, PlacementGroup] = {}
         self._arrived = asyncio.Event()
         self._stopping = asyncio.Event()
         self._slots: dict[int, _Slot] = {}
@@ -69,15 +71,18 @@ class Monitor:
 
     async def take(self, timeout_s: float) -> Taken:
         """Events and records since the last call; waits for one, at most ``timeout_s``."""
-        if not self._events and not self._records:  # wait_for with no time left would not look
+        if not (
+            self._events or self._records or self._groups
+        ):  # wait_for with no time left would not look
             try:
                 await asyncio.wait_for(self._arrived.wait(), timeout_s)
             except TimeoutError:
-                return Taken(self._life, [], [])
+                return Taken(self._life, [], [], {})
         self._arrived.clear()
         events, self._events = self._events, []
         records, self._records = self._records, []
-        return Taken(self._life, events, records)
+        groups, self._groups = self._groups, {}
+        return Taken(self._life, events, records, groups)
 
     # -- orders -----------------------------------------------------------------------
 
@@ -154,11 +159,8 @@ class Monitor:
     async def joined(self, slot: int, group: PlacementGroup | None) -> None:
         """A slot's workers have started, in a placement group."""
         if group is not None:
-            self._slot(slot).group = group
-
-    async def group(self, slot: int) -> PlacementGroup | None:
-        """The placement group that a slot's workers were last seen in."""
-        return self._slot(slot).group
+            self._groups[slot] = group
+            self._arrived.set()
 
     async def failed(self, student: str, reason: str) -> None:
         """Keep why a student failed, for the driver's report.

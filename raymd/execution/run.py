@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from raymd.config import FitConfig
-from raymd.errors import RaymdError
+from raymd.errors import RaymdError, StorageError, UserError
 from raymd.execution.attempt import attempt
 from raymd.execution.cluster import alive_nodes, plan_of
 from raymd.execution.collect import collect
@@ -115,8 +115,8 @@ def mark_ended(run: Run) -> None:
     A run that was never begun gets none, and a mark that cannot be written (the disk is full, say)
     must not hide what ended the run.
     """
-    if run.storage.record(IDENTITY) is not None:
-        with suppress(OSError):
+    with suppress(OSError, StorageError):
+        if run.storage.record(IDENTITY) is not None:
             run.storage.write(ENDED, b"")
 
 
@@ -189,16 +189,25 @@ def _run_students(config: FitConfig, run: Run, plan: Plan, telling: Telling) -> 
         error.exit_code = outcome.exit_code
         raise error
     if outcome.ending == "stopped":
+        committed = "everything" if not outcome.left else f"all but the last of {outcome.left}"
         raise InterruptedRunError(
-            f"stopped, and everything is committed in {run.storage.uri}; "
+            f"stopped, and {committed} is committed in {run.storage.uri}; "
             f"--resume --name {run.name} goes on"
         )
     return outcome.peak_bytes
 
 
 def _plan_again(config: FitConfig, run: Run, before: Plan, telling: Telling) -> Plan:
-    """The plan on the cluster as it is now; nodes may have come or gone."""
-    plan = plan_of(config, run, alive_nodes(), announce=telling.announce)
+    """The plan on the cluster as it is now; nodes may have come or gone.
+
+    The device stays, for a run that began on GPUs is not to end on CPUs because a node was lost.
+    What does not fit any more waits as it was, and its lease says what is missing.
+    """
+    config = FitConfig(**{**vars(config), "device": before.device})
+    try:
+        plan = plan_of(config, run, alive_nodes(), announce=telling.announce)
+    except UserError:
+        plan = before
     if plan != before:
         telling.announce(f"placed anew: {_describe(plan)}")
         run.storage.commit(PLAN, plan.to_dict())

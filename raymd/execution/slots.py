@@ -10,10 +10,10 @@ import uuid
 from collections import Counter
 from typing import Any, Literal, cast
 
-import ray
 from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.util import remove_placement_group
+from ray.util.placement_group import PlacementGroup
 
 from raymd.distillation.schedule import Position
 from raymd.execution.compat import remove_orphaned_groups, trainer_without_cleaner
@@ -42,6 +42,7 @@ class SlotThread(threading.Thread):
 
     Attributes:
         segment: What they were told to train last.
+        group: The placement group that they were last seen in.
         ending: How it ended; None while it goes on. ``no room``: work of others holds the place.
         error: Why it failed.
     """
@@ -53,6 +54,7 @@ class SlotThread(threading.Thread):
         self.plan = plan
         self.num_workers = num_workers
         self.segment: Segment | None = None
+        self.group: PlacementGroup | None = None
         self.ending: Ending | None = None
         self.error = ""
         self._abandoned = threading.Event()
@@ -86,7 +88,10 @@ class SlotThread(threading.Thread):
         segment = self.segment
         if segment is None:
             return None, None
-        return segment, newest_position(self.work.storage, segment.student)
+        try:
+            return segment, newest_position(self.work.storage, segment.student)
+        except OSError:  # the storage is what fails
+            return segment, None
 
     def _attempt(self) -> None:
         trainer: Any = Trainer(
@@ -107,9 +112,8 @@ class SlotThread(threading.Thread):
 
     def release(self) -> None:
         """Remove the placement group of workers that may not listen, and so end them."""
-        group = ray.get(self.work.monitor.group.remote(self.slot))
-        if group is not None:
-            remove_placement_group(group)
+        if self.group is not None:
+            remove_placement_group(self.group)
 
 
 def is_out_of_room(error: Exception) -> bool:

@@ -6,7 +6,8 @@ into a small record. It returns records rather than raising wherever a retry wou
 
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -15,6 +16,7 @@ from ray.train.torch import get_device
 
 from raymd.data.splits import Prepared
 from raymd.errors import NonFiniteLossError, RaymdError, StorageWriteError, UserError
+from raymd.exchange.damaged import DamagedBlockError
 from raymd.execution.dispatch import Segment
 from raymd.execution.exchange import RayExchange
 from raymd.execution.monitor import FAILURES_AT_ONE_POSITION
@@ -34,7 +36,7 @@ NOT_WORTH_A_RETRY = (
 )  # fmt: skip
 
 # A full disk, a folder that is not shared: what no other student would be spared.
-CONCERNS_RUN = (StorageWriteError, UserError)
+CONCERNS_RUN = (StorageWriteError, UserError, DamagedBlockError)
 
 
 class Order:
@@ -52,15 +54,15 @@ class Order:
         self.number = number
         self.student = segment.student
         self.monitor = work.monitor
-        self.position = self.ranks.from_first(newest_position(self.work.storage, self.student))
+        self.position = segment.start
 
-    def carry_out(self, data: Prepared, stopping: threading.Event) -> SegmentRecord:
+    def carry_out(self, data: Callable[[], Prepared], stopping: threading.Event) -> SegmentRecord:
         """Train the segment, or say why not; raises where Ray Train should start anew."""
         refusal = self.ranks.from_first(self._begin() if self.ranks.is_first else None)
         if refusal is not None:
             return refusal
         try:
-            return self._run(data, stopping)
+            return self._run(data(), stopping)
         except NonFiniteLossError as error:  # raised by all workers at the same step
             return self._failed(str(error), error)
         except RaymdError as error:
@@ -78,6 +80,11 @@ class Order:
         if given_up is not None:
             record: SegmentRecord = given_up
             return record
+        unreadable: OSError | None = None
+        try:
+            self.position = newest_position(self.work.storage, self.student)
+        except OSError as error:  # it counts as a start where the segment begins
+            unreadable = error
         if ray.get(self.monitor.is_stopping.remote()):
             return SegmentRecord("stopped", self.position)
         lives, starts = ray.get(
@@ -87,6 +94,10 @@ class Order:
             return self._failed(self._gave_up())
         if lives > 1:
             self._say_restarted(lives - 1)
+        if unreadable is not None:
+            reason = f"storage cannot be read: {unreadable}"
+            ray.get(self.monitor.failed.remote(self.student, reason))
+            raise unreadable
         return None
 
     def _run(self, data: Prepared, stopping: threading.Event) -> SegmentRecord:
@@ -119,9 +130,11 @@ class Order:
         return SegmentRecord(result.ending, result.position)
 
     def _failed(self, reason: str, error: Exception | None = None) -> SegmentRecord:
+        with suppress(OSError):  # storage may be what fails
+            self.position = newest_position(self.work.storage, self.student)
         return SegmentRecord(
             "failed",
-            newest_position(self.work.storage, self.student),
+            self.position,
             error=reason,
             exit_code=error.exit_code if isinstance(error, RaymdError) else 1,
             concerns_run=isinstance(error, CONCERNS_RUN),

@@ -15,7 +15,7 @@ from raymd.distillation.schedule import Position
 from raymd.errors import StorageError
 from raymd.exchange import names
 from raymd.exchange.blocks import read_block, read_roster
-from raymd.exchange.damaged import Damaged
+from raymd.exchange.damaged import Damaged, DamagedBlockError
 from raymd.exchange.facts import CommitRoster, MergeBlock, Publication
 from raymd.exchange.merge import merge_block
 from raymd.storage import FILES, checksum
@@ -53,9 +53,10 @@ def rebuild(task: StudentTask, emit: Emit, damaged: Damaged) -> np.ndarray:
         else:
             data = _teacher_block(task, damaged)
     except StorageError as error:
-        raise StorageError(
+        raise DamagedBlockError(
             f"{what} is damaged and cannot be made again: {error}. Restore the files from a backup,"
-            " or begin a new run (--name)"
+            " or begin a new run (--name)",
+            damaged,
         ) from error
     same = "" if before in (None, checksum(data)) else f", with other last digits: {OTHERWISE}"
     emit(

@@ -200,10 +200,10 @@ def test_mistakes_are_answered(capsys, run, words, expected):
 
 def changed_copy(run, folder, name, change):
     shutil.copytree(run, folder / "run")
-    file = folder / "run" / name
-    document = json.loads(file.read_text())
+    storage = Storage.at(folder / "run")
+    document = storage.record(name)
     change(document)
-    file.write_text(json.dumps(document))
+    storage.commit(name, document)
     return folder / "run"
 
 

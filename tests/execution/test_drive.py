@@ -133,7 +133,7 @@ def new_drive(
 ) -> Drive:
     workers = dict.fromkeys(students, 1)
     plan = make_plan(workers, nodes=[{"CPU": 8.0}], slots=slots)
-    pace = Pace(dict.fromkeys(students, 1.0))
+    pace = Pace(dict.fromkeys(students, 1e-3))
     return Drive(
         work=work,
         plan=plan,
@@ -146,7 +146,9 @@ def new_drive(
             cost=pace.cost,
         ),
         lateness=Lateness(
-            SCHEDULE, positions=dict.fromkeys(students, Position(0)), timeout_s=timeout_s
+            SCHEDULE,
+            standings=dict.fromkeys(students, Standing(Position(0))),
+            timeout_s=timeout_s,
         ),
         pace=pace,
         show=(shown if shown is not None else []).append,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = textwrap.dedent("""
-    import json, sys, threading
+    import json, sys, threading, time
     import ray, torch
     import raymd
 
@@ -41,9 +41,14 @@ PROGRAM = textwrap.dedent("""
     outcome["kinds"] = [event["event"] for event in events]
     outcome["workers"] = {e["student"]: e["workers"] for e in events if e["event"] == "started"}
     outcome["ray"] = ray.is_initialized() and ray.get(ray.remote(lambda: 7).remote())
-    actors = ray.util.list_named_actors(all_namespaces=True)
-    outcome["left"] = [actor for actor in actors if actor["namespace"] == "raymd"]
-    outcome["free"] = ray.available_resources().get("CPU")
+    until = time.monotonic() + 60  # the cluster's admission actor ends itself after some seconds
+    while time.monotonic() < until:
+        actors = ray.util.list_named_actors(all_namespaces=True)
+        outcome["left"] = [actor for actor in actors if actor["namespace"] == "raymd"]
+        outcome["free"] = ray.available_resources().get("CPU")
+        if not outcome["left"] and outcome["free"] == 2.0:
+            break
+        time.sleep(0.5)
     print(json.dumps(outcome))
     ray.shutdown()
 """)

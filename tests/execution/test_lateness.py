@@ -1,14 +1,15 @@
 """Slow students on a clock of the test's own."""
 
 from raymd.distillation.schedule import Position, build_schedule
+from raymd.execution.dispatch import Standing
 from raymd.execution.lateness import Lateness
 
 SCHEDULE = build_schedule(method="md", epochs=7, tin=1, td=2, lr_drop="exact")  # barriers 1, 4
 
 
 def lateness(*students: str, timeout_s: float | None = 10.0) -> Lateness:
-    positions = dict.fromkeys(students, Position(0))
-    return Lateness(SCHEDULE, positions=positions, timeout_s=timeout_s)
+    standings = dict.fromkeys(students, Standing(Position(0)))
+    return Lateness(SCHEDULE, standings=standings, timeout_s=timeout_s)
 
 
 def test_student_is_overdue_when_all_others_have_waited_long_enough() -> None:
@@ -65,7 +66,21 @@ def test_students_that_left_are_not_waited_for() -> None:
 
 
 def test_barriers_passed_before_this_attempt_count() -> None:
-    positions = {"a": Position(1, 3), "b": Position(1)}
-    late = Lateness(SCHEDULE, positions=positions, timeout_s=10.0)
+    standings = {
+        "a": Standing(Position(1), has_published=True),
+        "b": Standing(Position(0, 3)),
+        "finished": Standing(SCHEDULE.end, is_finished=True),
+    }
+    late = Lateness(SCHEDULE, standings=standings, timeout_s=10.0)
     assert late.overdue(now=0.0, queued=()) == ()
     assert late.overdue(now=10.0, queued=()) == ("b",)
+
+
+def test_student_at_a_barrier_that_has_published_is_as_far_as_one_behind_it() -> None:
+    standings = {
+        "a": Standing(Position(1), has_published=True),
+        "b": Standing(Position(2, 5)),
+    }
+    late = Lateness(SCHEDULE, standings=standings, timeout_s=10.0)
+    for now in (0.0, 10.0, 100.0):
+        assert late.overdue(now=now, queued=()) == ()

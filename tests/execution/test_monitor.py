@@ -109,14 +109,14 @@ def test_last_failure_is_kept_by_student() -> None:
     run(script())
 
 
-def test_group_last_seen_is_kept_where_a_restart_has_none() -> None:
+def test_groups_of_slots_are_told_where_a_start_has_one() -> None:
     async def script() -> None:
         monitor = Monitor()
         group: Any = object()
-        assert await monitor.group(3) is None
         await monitor.joined(3, group)
-        await monitor.joined(3, None)
-        assert await monitor.group(3) is group
+        await monitor.joined(4, None)
+        assert (await monitor.take(5.0)).groups == {3: group}
+        assert (await monitor.take(0.0)).groups == {}
 
     run(script())
 
