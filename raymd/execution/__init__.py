@@ -9,7 +9,8 @@
                    segment will take), lateness.py (who keeps all others waiting) and standings.py
                    (where students are)
     slots.py       a slot: one thread and one TorchTrainer, for one segment after the other
-    worker.py      train_loop_per_worker; student.py: one order of it; orders.py: what passes
+    worker.py      train_loop_per_worker; student.py: one order of it; work.py, orders.py: what it
+                   is given, and what became of it
     exchange.py    a worker's way to the aggregator
     aggregator.py  the detached actor that drives exchange/ledger.py
     monitor.py     the driver's actor: events and records in, orders and the stop flag out

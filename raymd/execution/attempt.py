@@ -22,13 +22,13 @@ from raymd.execution.drive import Drive, Outcome
 from raymd.execution.lateness import Lateness
 from raymd.execution.monitor import start_monitor
 from raymd.execution.opening import Run
-from raymd.execution.orders import Work
 from raymd.execution.pace import Pace, operations
 from raymd.execution.plan import Plan
 from raymd.execution.shipping import shipment_bytes
 from raymd.execution.signals import Interruption
 from raymd.execution.standings import standings
 from raymd.execution.telling import Telling
+from raymd.execution.work import Work
 from raymd.models.shipped import shipped_models
 from raymd.result import SCRATCH
 from raymd.runs import read_history

@@ -18,11 +18,12 @@ from raymd.exchange.facts import Loss
 from raymd.execution.compat import kill_controllers, remove_orphaned_groups
 from raymd.execution.dispatch import Action, Close, Dispatch, Segment
 from raymd.execution.lateness import Lateness
-from raymd.execution.orders import SegmentRecord, Work, newest_position
+from raymd.execution.orders import SegmentRecord
 from raymd.execution.pace import Pace
 from raymd.execution.plan import Plan
 from raymd.execution.signals import Interruption, stop_note
 from raymd.execution.slots import SlotThread
+from raymd.execution.work import Work, newest_position
 from raymd.view import events
 
 POLL_S = 0.5

@@ -19,8 +19,8 @@ from raymd.distillation.schedule import Position
 from raymd.execution.compat import remove_orphaned_groups, trainer_without_cleaner
 from raymd.execution.dispatch import Segment
 from raymd.execution.monitor import FAILURES_AT_ONE_POSITION
-from raymd.execution.orders import Work, newest_position
 from raymd.execution.plan import Plan
+from raymd.execution.work import Work, newest_position
 from raymd.execution.worker import train_loop
 from raymd.result import SCRATCH
 from raymd.secrets import without_secrets

@@ -6,7 +6,7 @@ from raymd.exchange import names
 from raymd.exchange.blocks import committed_blocks, is_complete, read_losses
 from raymd.execution.dispatch import Standing
 from raymd.execution.opening import Run
-from raymd.execution.orders import newest_position
+from raymd.execution.work import newest_position
 from raymd.result import model_record
 from raymd.storage import Storage
 

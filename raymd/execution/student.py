@@ -20,8 +20,9 @@ from raymd.exchange.damaged import DamagedBlockError
 from raymd.execution.dispatch import Segment
 from raymd.execution.exchange import RayExchange
 from raymd.execution.monitor import FAILURES_AT_ONE_POSITION
-from raymd.execution.orders import SegmentRecord, Work, newest_position
+from raymd.execution.orders import SegmentRecord
 from raymd.execution.shared_storage import check_begun
+from raymd.execution.work import Work, newest_position
 from raymd.result import student_folder
 from raymd.secrets import without_secrets
 from raymd.training.ranks import Ranks

@@ -16,9 +16,9 @@ from ray.exceptions import RayActorError
 from ray.util import get_current_placement_group
 
 from raymd.data.splits import Prepared
-from raymd.execution.orders import Work
 from raymd.execution.shipping import unpack
 from raymd.execution.student import Order
+from raymd.execution.work import Work
 from raymd.models.shipped import adopt_models
 from raymd.training.ranks import Ranks
 

@@ -80,6 +80,7 @@ def cleaned(
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_session_of_a_killed_driver_goes_and_a_living_ones_stays(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

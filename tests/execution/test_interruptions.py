@@ -53,6 +53,7 @@ def test_in_another_thread_signals_stay_whoevers_they_were() -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_requeued_job_goes_on_to_the_same_bytes(
     undisturbed: dict[str, bytes], command: list[Command], tmp_path: Path

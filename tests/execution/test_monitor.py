@@ -1,6 +1,8 @@
 """The driver's actor as a plain object: events in, the stop flag out, failures counted."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Coroutine
 from typing import Any
 
@@ -207,3 +209,12 @@ def test_question_asked_again_of_another_life_brings_its_record_once() -> None:
             question.cancel()
 
     run(script())
+
+
+def test_what_passes_through_the_small_actors_needs_no_torch() -> None:
+    # an import of seconds would stand still whoever waits for the actor
+    modules = ["monitor", "orders", "dispatch", "admission", "aggregator"]
+    imports = "; ".join(f"import raymd.execution.{module}" for module in modules)
+    program = f"import sys; {imports}; import raymd.exchange.facts; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr

@@ -61,6 +61,7 @@ def holding(folder: Path) -> list[str]:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_failing_run_leaves_no_secret_in_its_folder_or_on_the_screen(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(SCRIPT)

@@ -62,6 +62,7 @@ def in_first_distillation(storage: Storage) -> bool:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_student_and_killed_aggregator_change_no_bit(
     undisturbed: dict[str, bytes], command: list[Command], tmp_path: Path
