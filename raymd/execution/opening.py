@@ -17,6 +17,7 @@ from raymd.data import load_dataset
 from raymd.data.dataset import Dataset
 from raymd.data.splits import Prepared
 from raymd.errors import UserError
+from raymd.execution.plan import check_slots
 from raymd.models.initial import check_source, load_initial
 from raymd.models.registry import build_model, check_model
 from raymd.resolve import resolve
@@ -75,6 +76,8 @@ def open_run(config: FitConfig, announce: Announce) -> Run:
     settings, announcements = resolve(
         config, num_train=len(dataset.train), image_size=dataset.image_size
     )
+    workers = {student.id: student.workers_per_student for student in settings.students}
+    check_slots(workers, slots=config.slots, placement=config.placement)
     data = prepare_for(settings, dataset)
     check_networks(settings, data, begun=storage if exists else None)
     _announce_data(dataset, data, announce)

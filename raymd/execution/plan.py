@@ -94,7 +94,6 @@ def make_plan(
         UserError: they do not fit, or the device is not there; with what is there, what is
             needed, and what would fit.
     """
-    check_slots(workers, slots=slots, placement=placement)
     resolved = choose_device(device, nodes=nodes, gpus_per_worker=gpus_per_worker)
     gpus = gpus_per_worker
     if gpus is None:

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from raymd.errors import UserError
-from raymd.execution.plan import Plan, check_workers, choose_device, make_plan, num_fitting
+from raymd.execution.plan import (
+    Plan,
+    check_slots,
+    check_workers,
+    choose_device,
+    make_plan,
+    num_fitting,
+)
 
 LAPTOP = {"CPU": 8.0, "memory": 1e10, "node:10.0.0.1": 1.0}
 TWO_CPUS = {"CPU": 2.0}
@@ -320,7 +327,7 @@ def test_all_workers_of_a_student_run_at_a_time() -> None:
     plan = make_plan({"a": 3, "b": 1, "c": 3}, nodes=[{"CPU": 4.0}])
     assert (plan.placement, plan.slots) == ("sliced", 4)
     with pytest.raises(UserError, match=r"slots 2: the 3 workers of a .* \(--slots, --workers"):
-        make_plan({"a": 3, "b": 1}, nodes=[LAPTOP], slots=2)
+        check_slots({"a": 3, "b": 1}, slots=2, placement="auto")
     with pytest.raises(UserError, match=r"hold the 3 workers of a at once.*hold 2") as caught:
         make_plan({"a": 3, "b": 1}, nodes=[TWO_CPUS], cpus_per_worker=1)
     assert "(--cpus_per_worker 0.6666, or --workers_per_student 2)" in str(caught.value)
@@ -328,4 +335,4 @@ def test_all_workers_of_a_student_run_at_a_time() -> None:
 
 def test_slots_too_few_for_resident_students_are_refused() -> None:
     with pytest.raises(UserError, match=r"slots 2 with placement resident: all 3 .*--placement"):
-        make_plan(ids(3), nodes=[LAPTOP], slots=2, placement="resident")
+        check_slots(ids(3), slots=2, placement="resident")
