@@ -118,7 +118,7 @@ def _refusal(address: str, error: Exception) -> str:
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
     if address == "local":
         return f"Ray did not start on this machine: {reason} (--verbose shows its log; try again)"
-    if isinstance(error, ConnectionError) and "RAY_AUTH_MODE" not in os.environ:
+    if type(error) is ConnectionError:  # ray.init's; nobody listening is a subclass
         # Ray shows no token to an address that was named, and its reason is lost on the way
         reason += "; if the cluster asks for a token, set RAY_AUTH_MODE=token"
     return f"no Ray cluster to join at {address!r} (--address, RAY_ADDRESS): {reason}"
