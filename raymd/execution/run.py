@@ -86,7 +86,7 @@ def _train(config: FitConfig, run: Run, telling: Telling) -> Result:
     with connected(address=config.address, verbose=config.verbose) as where:
         nodes = alive_nodes()
         plan = plan_of(config, run, nodes, announce=telling.announce)
-        telling.announce(f"cluster: {where}; {_describe(plan)}")
+        telling.announce(f"cluster: {where}; {_describe(plan, config)}")
         check_shared(Storage.at(config.storage), nodes)
         if _slow_bf16(run, plan):
             telling.announce(SLOW_BF16)
@@ -129,7 +129,7 @@ def start_run(run: Run, config: FitConfig, plan: Plan) -> None:
     run.storage.delete(ENDED)
 
 
-def _describe(plan: Plan) -> str:
+def _describe(plan: Plan, config: FitConfig) -> str:
     if plan.gpus_per_worker:
         device = f", {plan.gpus_per_worker:g} GPUs"
     else:
@@ -139,18 +139,20 @@ def _describe(plan: Plan) -> str:
     each = "each worker" if some else "each"
     cpus = "1 CPU" if plan.cpus_per_worker == 1 else f"{plan.cpus_per_worker:g} CPUs"
     return (
-        f"{count_of(len(plan.students), 'student')} {_turns(plan)}, {each} {cpus},"
+        f"{count_of(len(plan.students), 'student')} {_turns(plan, config)}, {each} {cpus},"
         f" {count_of(plan.threads, 'thread')}{device}{workers}"
     )
 
 
-def _turns(plan: Plan) -> str:
-    """How many at a time."""
+def _turns(plan: Plan, config: FitConfig) -> str:
+    """How many at a time, and why."""
     if plan.placement == "resident":
         return "at once"
+    asked = config.placement == "sliced" or plan.slots == config.slots
+    why = "as asked" if asked else "more do not fit"
     return (
         f"in turns, {count_of(plan.slots, 'worker')} of {plan.num_workers} at a time"
-        " (--placement, --slots)"
+        f" ({why}; --placement, --slots)"
     )
 
 
@@ -209,7 +211,7 @@ def _plan_again(config: FitConfig, run: Run, before: Plan, telling: Telling) -> 
     except UserError:
         plan = before
     if plan != before:
-        telling.announce(f"placed anew: {_describe(plan)}")
+        telling.announce(f"placed anew: {_describe(plan, config)}")
         run.storage.commit(PLAN, plan.to_dict())
     return plan
 
