@@ -44,7 +44,9 @@ def test_students_in_turns_end_with_the_bytes_of_students_at_once(
     students = "resnet8,resnet14,resnet8"
     run = start(command, tmp_path, *flags(students, slots="1", cpus_per_worker="1"))
     assert run.end() == 0, run.err
-    assert "3 students in turns, 1 worker of 3 at a time (as asked; --placement, --slots)" in run.out
+    assert (
+        "3 students in turns, 1 worker of 3 at a time (as asked; --placement, --slots)" in run.out
+    )
     storage = Storage.at(tmp_path / "runs" / "turns")
     assert final_files(storage) == without_ray(students, tmp_path)
     plan = storage.record("plan.json")
