@@ -15,6 +15,7 @@ import xxhash
 
 from raymd.data.augment import MIXUP_ALPHA, Augmentation, Pixels, choose_augmentation
 from raymd.data.dataset import Dataset, Split
+from raymd.distillation.soft_labels import BlockLayout
 from raymd.errors import UserError
 
 HASH_ROWS = 4096
@@ -48,6 +49,11 @@ class Prepared:
     def pixels(self) -> Pixels:
         """How stored images become a network's."""
         return Pixels(self.mean, self.std, self.image_size, self.augmentation)
+
+    @property
+    def layout(self) -> BlockLayout:
+        """How the training part is cut into soft-label blocks."""
+        return BlockLayout(len(self.train), len(self.classes))
 
 
 def prepare(

@@ -13,7 +13,6 @@ from typing import Any
 import ray
 
 from raymd.config import FitConfig, parse_checkpoint_every
-from raymd.distillation.soft_labels import BlockLayout
 from raymd.execution.admission import MONITOR_PREFIX
 from raymd.execution.admitted import admitted
 from raymd.execution.aggregator import start_aggregator
@@ -91,7 +90,7 @@ def _aggregator(run: Run, monitor: str) -> Iterator[Any]:
         attempt=monitor.removeprefix(MONITOR_PREFIX),
         method=run.settings.method,
         students=[student.id for student in run.settings.students],
-        num_blocks=_layout(run).num_blocks,
+        num_blocks=run.data.layout.num_blocks,
         monitor=monitor,
         base_bytes=shipment_bytes(run.data),
     )
@@ -99,10 +98,6 @@ def _aggregator(run: Run, monitor: str) -> Iterator[Any]:
         yield aggregator
     finally:
         ray.kill(aggregator, no_restart=True)
-
-
-def _layout(run: Run) -> BlockLayout:
-    return BlockLayout(len(run.data.train), len(run.data.classes))
 
 
 def _work(
@@ -131,7 +126,7 @@ def _drive(
     interruption: Interruption,
 ) -> Drive:
     schedule, students = run.settings.schedule(), run.settings.students
-    now = standings(run, num_blocks=_layout(run).num_blocks)
+    now = standings(run)
     sliced = plan.placement == "sliced"
     # resident students all start at once, so nobody goes first
     needed = operations(students, run.data) if sliced else {s.id: 1.0 for s in students}

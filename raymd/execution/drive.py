@@ -232,11 +232,14 @@ class Drive:
                 self._end(Outcome("displaced"))
             else:  # closed without an order to: its workers gave up
                 student = busy.segment.student
-                position = newest_position(self.work.storage, student)
-                error = f"{student}: {thread.error or 'its workers ended'}"
-                self._fail(student, SegmentRecord("failed", position, error=error, exit_code=1))
+                self._give_up(student, f"{student}: {thread.error or 'its workers ended'}")
 
     # -- what ends students, and attempts ----------------------------------------------
+
+    def _give_up(self, student: str, error: str) -> None:
+        """A student's workers cannot say any more what became of it."""
+        position = newest_position(self.work.storage, student)
+        self._fail(student, SegmentRecord("failed", position, error=error, exit_code=1))
 
     def _fail(self, student: str, record: SegmentRecord) -> None:
         """A student cannot go on: neither can the run, or the others go on without it."""
@@ -257,7 +260,7 @@ class Drive:
         except RayTaskError as error:  # a full disk, say: then nobody can go on
             self._end(Outcome("failed", f"{student} is lost: {error.cause}"))
             return
-        self.show(events.lost(student=student, epoch=epoch, step=step, reason=record.error))
+        self.show(events.lost(student=student, epoch=epoch, step=step, reason=reason))
         self.lateness.left(student)
         for slot in self.dispatch.lost(student):
             self._close(slot)  # first, for a group that is removed would be built again
@@ -296,9 +299,8 @@ class Drive:
             return
         queued = {segment.student for segment in self.dispatch.queue} | self._in_turn()
         for student in self.lateness.overdue(now=time.monotonic(), queued=queued):
-            position = newest_position(self.work.storage, student)
-            error = (
+            self._give_up(
+                student,
                 f"{student} kept the others waiting for {self.lateness.timeout_s:g} s"
-                " (--barrier_timeout_s)"
+                " (--barrier_timeout_s)",
             )
-            self._fail(student, SegmentRecord("failed", position, error=error, exit_code=1))

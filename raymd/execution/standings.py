@@ -11,17 +11,12 @@ from raymd.result import model_record
 from raymd.storage import Storage
 
 
-def standings(run: Run, *, num_blocks: int) -> dict[str, Standing]:
-    """Every student of a run but those lost, by id.
-
-    Args:
-        run: The run.
-        num_blocks: Of each publication.
-    """
+def standings(run: Run) -> dict[str, Standing]:
+    """Every student of a run but those lost, by id."""
     lost = {loss.student for loss in read_losses(run.storage)}
     schedule = run.settings.schedule()
     return {
-        student.id: _standing(run.storage, schedule, student.id, num_blocks)
+        student.id: _standing(run.storage, schedule, student.id, run.data.layout.num_blocks)
         for student in run.settings.students
         if student.id not in lost
     }

@@ -15,7 +15,6 @@ from rich.console import Console
 
 from raymd.config import FitConfig
 from raymd.distillation.methods import get_method
-from raymd.distillation.soft_labels import BlockLayout
 from raymd.errors import UserError
 from raymd.exchange.blocks import read_losses
 from raymd.execution.opening import Run
@@ -223,8 +222,7 @@ def _ended_before(run: Run) -> Iterator[Mapping[str, Any]]:
         yield events.lost(
             student=loss.student, epoch=loss.epoch, step=loss.step, reason=loss.reason
         )
-    layout = BlockLayout(len(run.data.train), len(run.data.classes))
-    for student, standing in standings(run, num_blocks=layout.num_blocks).items():
+    for student, standing in standings(run).items():
         if standing.is_finished:
             yield events.finished(student=student)
 

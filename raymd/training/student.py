@@ -92,7 +92,7 @@ class StudentTask:
     @property
     def layout(self) -> BlockLayout:
         """How the training part is cut into soft-label blocks."""
-        return BlockLayout(len(self.data.train.labels), len(self.data.classes))
+        return self.data.layout
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision the network runs in; losses are float32 in any."""

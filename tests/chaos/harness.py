@@ -43,7 +43,7 @@ from tests.chaos.victims import (
     titled,
 )
 from tests.chaos.watcher import Watcher
-from tests.execution.commands import Command, start
+from tests.execution.commands import Command, as_flags, start
 from tests.execution.hosts import Hosts
 
 Event = dict[str, Any]
@@ -106,12 +106,12 @@ class DisturbedRun:
 
     def begin(self) -> None:
         """The first attempt."""
-        flags = [word for name, value in self.flags.items() for word in (f"--{name}", value)]
+        flags = as_flags(self.flags)
         self._start(*flags)
 
     def resume(self, **changes: str) -> None:
         """Another attempt, with some settings changed."""
-        more = [word for name, value in changes.items() for word in (f"--{name}", value)]
+        more = as_flags(changes)
         self._start("--resume", "--name", self.flags["name"], *more)
 
     def _start(self, *flags: str) -> None:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,11 @@ class Command:
 
     def end(self) -> int:
         return self.process.wait(timeout=400)
+
+
+def as_flags(settings: Mapping[str, str]) -> list[str]:
+    """Settings as a command line has them."""
+    return [word for name, value in settings.items() for word in (f"--{name}", value)]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from ray.util.placement_group import placement_group_table
 
 import psutil  # isort: skip  # ray brings it along, so it is there after ray
 
-from tests.execution.commands import Command, command, start
+from tests.execution.commands import Command, as_flags, command, start
 from tests.execution.conftest import descendants, is_alive, title, wait_until
 from tests.execution.hosts import Hosts, several_hosts
 
@@ -61,7 +61,7 @@ def way(request: pytest.FixtureRequest) -> Way:
 
 
 def flags(way: Way) -> list[str]:
-    return [word for name, value in {**RUN, **way.flags}.items() for word in (f"--{name}", value)]
+    return as_flags({**RUN, **way.flags})
 
 
 def end(run: Command, way: Way) -> list[psutil.Process]:

@@ -13,7 +13,7 @@ from raymd.errors import UserError
 from raymd.execution.cluster import alive_nodes
 from raymd.execution.shared_storage import check_begun, check_shared
 from raymd.storage import Storage
-from tests.execution.commands import Command, command, start
+from tests.execution.commands import Command, as_flags, command, start
 from tests.execution.conftest import fit_without_ray, titled
 from tests.execution.hosts import Hosts, node_with_other_storage, several_hosts
 from tests.training.conftest import final_files
@@ -114,7 +114,7 @@ def test_worker_that_does_not_see_its_run_says_so(storage: Storage) -> None:
 def test_node_lost_and_replaced_in_mid_run_changes_no_bit(
     hosts: Hosts, command: list[Command], tmp_path: Path
 ) -> None:
-    flags = [word for name, value in FLAGS.items() for word in (f"--{name}", value)]
+    flags = as_flags(FLAGS)
     run = start(command, tmp_path, "--address", hosts.address, *flags)
     run.wait_for("cycle 1 distil")
     # each student has a node, so blocks of two nodes cross to wherever they are merged

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.execution.commands import Command, command, start
+from tests.execution.commands import Command, as_flags, command, start
 from tests.execution.conftest import wait_until
 from tests.execution.hosts import several_hosts
 
@@ -41,7 +41,7 @@ FOREIGN = """
 
 def flags(address: str, name: str, **more: str) -> list[str]:
     named = {**FLAGS, "address": address, "name": name, **more}
-    return [word for flag, value in named.items() for word in (f"--{flag}", value)]
+    return as_flags(named)
 
 
 def test_second_job_waits_for_the_first_and_says_so(command: list[Command], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from raymd.storage import Storage
-from tests.execution.commands import Command, command, start
+from tests.execution.commands import Command, as_flags, command, start
 
 __all__ = ["command"]
 
@@ -51,7 +51,7 @@ FLAGS = {
 
 
 def flags(**more: str) -> list[str]:
-    return [word for flag, value in {**FLAGS, **more}.items() for word in (f"--{flag}", value)]
+    return as_flags({**FLAGS, **more})
 
 
 @pytest.fixture

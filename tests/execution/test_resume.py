@@ -17,7 +17,7 @@ from raymd.execution.run import start_run
 from raymd.fit import main
 from raymd.runs import saved_settings
 from raymd.storage import Storage
-from tests.execution.commands import Command, command, start
+from tests.execution.commands import Command, as_flags, command, start
 from tests.execution.conftest import descendants, fit_without_ray, title, titled, wait_until
 from tests.training.conftest import final_files
 
@@ -45,7 +45,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 def new_run() -> list[str]:
-    return [word for name, value in FLAGS.items() for word in (f"--{name}", value)]
+    return as_flags(FLAGS)
 
 
 def wait_for_another(name: str, run: Command, *, known: list[psutil.Process]) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from raymd.config import FitConfig
 from raymd.storage import Storage
-from tests.execution.commands import Command, command, start
+from tests.execution.commands import Command, as_flags, command, start
 from tests.execution.conftest import fit_without_ray
 from tests.training.conftest import final_files
 
@@ -26,7 +26,7 @@ FLAGS = {
 
 def flags(students: str, **more: str) -> list[str]:
     named = {"students": students, **FLAGS, **more}
-    return [word for name, value in named.items() for word in (f"--{name}", value)]
+    return as_flags(named)
 
 
 def without_ray(students: str, folder: Path, **more: str) -> dict[str, bytes]:
