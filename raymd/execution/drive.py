@@ -37,6 +37,10 @@ class TrainingError(RaymdError):
     """A student could not go on; the message names it and the remedy."""
 
 
+class DivergedError(TrainingError):
+    """A student's loss was no number any more: a finding about its settings, no accident."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How an attempt ended.
@@ -44,7 +48,7 @@ class Outcome:
     Attributes:
         ending: ``done``; ``stopped`` by a signal; ``failed``; ``displaced``: work of others holds
             the cluster, everything is committed and no worker is left.
-        error, exit_code: Of ``failed``.
+        error, exit_code, diverged: Of ``failed``.
         peak_bytes: The most that the run has held in the object store.
         left: Students that did not stop in time, and were ended before they had committed.
     """
@@ -54,6 +58,7 @@ class Outcome:
     exit_code: int = 1
     peak_bytes: int = 0
     left: str = ""
+    diverged: bool = False
 
 
 @dataclass
@@ -247,7 +252,9 @@ class Drive:
             return  # it is lost already, and its workers were ended
         alone = len(self.dispatch.standings) == 1
         if not self.goes_on or alone or record.concerns_run:
-            self._end(Outcome("failed", record.error, record.exit_code))
+            self._end(
+                Outcome("failed", record.error, record.exit_code, diverged=record.diverged)
+            )
         else:
             self._lose(student, record)
 

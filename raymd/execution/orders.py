@@ -19,6 +19,7 @@ class SegmentRecord:
         error: What went wrong, for a person; it names the remedy.
         exit_code: What the command line should end with.
         concerns_run: Nobody can go on, not this student alone.
+        diverged: The loss is no number any more.
     """
 
     ending: str
@@ -27,3 +28,4 @@ class SegmentRecord:
     error: str = ""
     exit_code: int = 0
     concerns_run: bool = False
+    diverged: bool = False

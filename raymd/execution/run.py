@@ -19,13 +19,13 @@ from raymd.errors import RaymdError, StorageError, UserError
 from raymd.execution.attempt import attempt
 from raymd.execution.cluster import alive_nodes, plan_of
 from raymd.execution.collect import collect
-from raymd.execution.drive import TrainingError
+from raymd.execution.drive import DivergedError, TrainingError
 from raymd.execution.opening import Run, open_run
 from raymd.execution.plan import Plan
 from raymd.execution.ray_setup import connected
 from raymd.execution.shared_storage import check_shared
 from raymd.execution.shipping import pack
-from raymd.execution.signals import interruptible
+from raymd.execution.signals import Interruption, interruptible
 from raymd.execution.telling import OnEvent, Telling
 from raymd.result import ENDED, PLAN, Result, checkpoints_folder
 from raymd.runs import IDENTITY, begin
@@ -50,7 +50,11 @@ class InterruptedRunError(RaymdError):
 
 
 def fit(
-    config: FitConfig, *, console: Console | None = None, on_event: OnEvent | None = None
+    config: FitConfig,
+    *,
+    console: Console | None = None,
+    on_event: OnEvent | None = None,
+    interruption: Interruption | None = None,
 ) -> Result:
     """Train the students of a configuration together.
 
@@ -59,6 +63,8 @@ def fit(
         console: Where people read; the terminal by default.
         on_event: Takes every event of the run (docs/events.md), in the driver's thread. If it
             raises it is told of and called no more; the run goes on.
+        interruption: What a program stops the run by from another thread; signals stay whoever's
+            they are then.
 
     Returns:
         The result, as result.json in the run directory holds it.
@@ -76,12 +82,14 @@ def fit(
         telling.announce(f"{run.name} is finished already; its result:")
         _tidy(run)
     else:
-        result = _train(config, run, telling)
+        result = _train(config, run, telling, interruption)
     telling.finish(run, result)
     return result
 
 
-def _train(config: FitConfig, run: Run, telling: Telling) -> Result:
+def _train(
+    config: FitConfig, run: Run, telling: Telling, interruption: Interruption | None
+) -> Result:
     started = time.perf_counter()
     with connected(address=config.address, verbose=config.verbose) as where:
         nodes = alive_nodes()
@@ -93,7 +101,7 @@ def _train(config: FitConfig, run: Run, telling: Telling) -> Result:
         try:
             telling.begin(run, plan)  # first, for it may refuse
             start_run(run, config, plan)
-            peak_bytes = _run_students(config, run, plan, telling)
+            peak_bytes = _run_students(config, run, plan, telling, interruption)
             result = collect(
                 run.storage,
                 run.settings,
@@ -166,7 +174,13 @@ def cpu_has_bf16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def _run_students(config: FitConfig, run: Run, plan: Plan, telling: Telling) -> int:
+def _run_students(
+    config: FitConfig,
+    run: Run,
+    plan: Plan,
+    telling: Telling,
+    interruption: Interruption | None,
+) -> int:
     """Run every student to the schedule's end, in as many attempts as it takes.
 
     Returns:
@@ -174,20 +188,21 @@ def _run_students(config: FitConfig, run: Run, plan: Plan, telling: Telling) -> 
 
     Raises:
         TrainingError: a student failed for good.
-        InterruptedRunError: a signal came; all students have committed.
+        InterruptedRunError: a signal came, or ``interruption``; all students have committed.
         AdmissionTimeoutError: other jobs held the cluster for too long.
     """
     data = ray.put(pack(run.data))
-    with interruptible() as interruption:
-        outcome = attempt(config, run, plan, data, telling, interruption)
+    with interruptible(interruption) as stopped_by:
+        outcome = attempt(config, run, plan, data, telling, stopped_by)
         while outcome.ending == "displaced":
             telling.announce(DISPLACED)
             plan = _plan_again(config, run, plan, telling)
             before = outcome.peak_bytes
-            outcome = attempt(config, run, plan, data, telling, interruption)
+            outcome = attempt(config, run, plan, data, telling, stopped_by)
             outcome = replace(outcome, peak_bytes=max(before, outcome.peak_bytes))
     if outcome.ending == "failed":
-        error = TrainingError(f"{outcome.error} (run {run.storage.uri}; --resume goes on)")
+        kind = DivergedError if outcome.diverged else TrainingError
+        error = kind(f"{outcome.error} (run {run.storage.uri}; --resume goes on)")
         error.exit_code = outcome.exit_code
         raise error
     if outcome.ending == "stopped":

@@ -18,7 +18,8 @@ class Interruption:
     """Whether the run was asked to stop, by a signal.
 
     Attributes:
-        name: Of the first signal that came, such as ``SIGTERM``; None before one.
+        name: Of the first signal that came, such as ``SIGTERM``, or of whatever else stops the run;
+            None before that.
     """
 
     def __init__(self) -> None:
@@ -32,12 +33,18 @@ class Interruption:
 
 
 @contextmanager
-def interruptible() -> Iterator[Interruption]:
+def interruptible(other: Interruption | None = None) -> Iterator[Interruption]:
     """Catch SIGINT and SIGTERM inside the block.
 
     Only a process's main thread can; in another (a notebook server's, a larger program's) signals
     stay whoever's they were, and the Interruption never comes.
+
+    Args:
+        other: What stops the run in place of signals, which are left alone.
     """
+    if other is not None:
+        yield other
+        return
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption

@@ -139,6 +139,7 @@ class Order:
             error=reason,
             exit_code=error.exit_code if isinstance(error, RaymdError) else 1,
             concerns_run=isinstance(error, CONCERNS_RUN),
+            diverged=isinstance(error, NonFiniteLossError),
         )
 
     def _give_up(self, error: Exception, reason: str) -> SegmentRecord:
