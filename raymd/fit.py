@@ -76,18 +76,25 @@ def _add_flag(parser: "argparse._ArgumentGroup", entry: "dataclasses.Field[Any]"
     )
 
 
-def read_settings(argv: Sequence[str]) -> dict[str, Any]:
+def read_settings(
+    argv: Sequence[str], *, parser: argparse.ArgumentParser | None = None
+) -> dict[str, Any]:
     """The settings that flags and their YAML file name, unread as yet; defaults are not among them.
 
     ACTIONS that were asked for are among them, as True.
+
+    Args:
+        argv: The words after the command.
+        parser: One with more flags than build_parser's, whose values come along.
 
     Raises:
         UserError: An unknown flag, one without its value, or a file that cannot be read.
         SystemExit: ``--help`` was asked for and printed.
     """
     words, students = _split_students(argv)
-    _refuse_unknown_flags(words)
-    given = vars(build_parser().parse_args(words))
+    parser = parser or build_parser()
+    _refuse_unknown_flags(words, parser)
+    given = vars(parser.parse_args(words))
     path = given.pop("config", None)
     settings: dict[str, Any] = {} if path is None else _read_yaml_file(path)
     if given.pop("json", False):
@@ -130,9 +137,9 @@ def _value_of(name: str, option: str, rest: list[str]) -> str:
     raise UserError(f"{name} needs a value after it")
 
 
-def _refuse_unknown_flags(argv: Sequence[str]) -> None:
-    known = ["help", "config", *ACTIONS, *(entry.name for entry in dataclasses.fields(FitConfig))]
-    known.remove(STUDENT)
+def _refuse_unknown_flags(argv: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    flags = [name for action in parser._actions for name in action.option_strings]
+    known = [name.removeprefix("--") for name in flags if name.startswith("--")]
     for word in argv:
         name = word.removeprefix("--").partition("=")[0]
         if word.startswith("--") and name == STUDENT:

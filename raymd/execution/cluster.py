@@ -43,11 +43,9 @@ def plan_of(config: FitConfig, run: Run, nodes: Sequence[Node], *, announce: Ann
     workers = {student.id: student.workers_per_student for student in students}
     sizes = {student.id: student.batch_size for student in students}
     check_workers(workers, batch_sizes=sizes, num_samples=len(run.data.train))
-    is_joined = (config.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
-    growth = cluster_config() if is_joined else None
     return make_plan(
         workers,
-        nodes=grown([node["Resources"] for node in nodes], growth),
+        nodes=node_resources(config, nodes),
         cpus_per_worker=config.cpus_per_worker,
         gpus_per_worker=config.gpus_per_worker,
         threads=_recorded_threads(run, announce),
@@ -55,6 +53,13 @@ def plan_of(config: FitConfig, run: Run, nodes: Sequence[Node], *, announce: Ann
         placement=config.placement,
         slots=config.slots,
     )
+
+
+def node_resources(config: FitConfig, nodes: Sequence[Node]) -> list[Mapping[str, float]]:
+    """What each node has in all, with those that an autoscaler may add to a cluster."""
+    is_joined = (config.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
+    growth = cluster_config() if is_joined else None
+    return grown([node["Resources"] for node in nodes], growth)
 
 
 def _recorded_threads(run: Run, announce: Announce) -> int | None:

@@ -252,9 +252,7 @@ class Drive:
             return  # it is lost already, and its workers were ended
         alone = len(self.dispatch.standings) == 1
         if not self.goes_on or alone or record.concerns_run:
-            self._end(
-                Outcome("failed", record.error, record.exit_code, diverged=record.diverged)
-            )
+            self._end(Outcome("failed", record.error, record.exit_code, diverged=record.diverged))
         else:
             self._lose(student, record)
 

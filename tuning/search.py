@@ -1,0 +1,53 @@
+"""`python -m tuning.search`: search settings of raymd with Ray Tune.
+
+    python -m tuning.search --space tuning/spaces/default.yaml --dataset cifar10 --samples 20
+    python -m tuning.search --space tuning/spaces/quick.yaml          # minutes, on two CPU cores
+    python -m tuning.search --resume --name NAME                      # after anything
+
+Place on the data's way: in front of many runs. Flags and a space file enter; a table, search.json
+and ordinary runs leave (docs/tuning.md). Exit codes are raymd's, and 1 if no point finished.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from raymd.errors import RaymdError
+from tuning.decide import choose_algorithm, read_checked_space
+from tuning.flags import Asked, check_resumable, read_flags
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command: 0 with a point chosen, 1 without, 2 for a mistake, 130 when interrupted.
+
+    Args:
+        argv: The words after the command; default: the process's own.
+    """
+    try:
+        return run(read_flags(sys.argv[1:] if argv is None else list(argv)))
+    except RaymdError as error:
+        print(f"search: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("search: interrupted; --resume goes on with it", file=sys.stderr)
+        return INTERRUPTED
+
+
+def run(asked: Asked) -> int:
+    """Begin a search or go on with one, and report it; gives back the exit code."""
+    if asked.resume:
+        check_resumable(asked)
+        from tuning.session import go_on
+
+        return go_on(asked)
+    space, configs = read_checked_space(asked)
+    choose_algorithm(asked, space)
+    # only now: torch and Ray take seconds to import, and a mistake needs neither
+    from tuning.session import begin
+
+    return begin(asked, space, configs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
