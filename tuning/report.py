@@ -113,7 +113,7 @@ def _of_chosen(found: list[Ranked], results: list[Result]) -> list[str]:
     best = chosen(found)
     assert best is not None
     tests = ", ".join(
-        f"{name} {summary_text(summary)}" for name, summary in test_accuracy(results).items()
+        f"{name} {summary_text(summary)}" for name, summary in accuracy_of_tests(results).items()
     )
     return [
         f"chosen: {told_values(best.record.values)}",
@@ -122,7 +122,7 @@ def _of_chosen(found: list[Ranked], results: list[Result]) -> list[str]:
     ]
 
 
-def test_accuracy(results: list[Result]) -> dict[str, Summary]:
+def accuracy_of_tests(results: list[Result]) -> dict[str, Summary]:
     """Of the chosen point's last weights, by student, and of the ensemble."""
     seen: dict[str, list[float]] = {}
     for result in results:
@@ -151,7 +151,7 @@ def to_document(plan: SearchPlan, found: list[Ranked], results: list[Result]) ->
         "space": plan.space.to_dict(),
         "points": [_point(point, plan) for point in found],
         "best": None if best is None else best.record.trial,
-        "best_test_accuracy": {k: _plain(v) for k, v in test_accuracy(results).items()},
+        "best_test_accuracy": {k: _plain(v) for k, v in accuracy_of_tests(results).items()},
     }
 
 

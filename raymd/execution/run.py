@@ -201,8 +201,9 @@ def _run_students(
             outcome = attempt(config, run, plan, data, telling, stopped_by)
             outcome = replace(outcome, peak_bytes=max(before, outcome.peak_bytes))
     if outcome.ending == "failed":
-        kind = DivergedError if outcome.diverged else TrainingError
-        error = kind(f"{outcome.error} (run {run.storage.uri}; --resume goes on)")
+        error = TrainingError(f"{outcome.error} (run {run.storage.uri}; --resume goes on)")
+        if outcome.diverged:
+            error = DivergedError(*error.args)
         error.exit_code = outcome.exit_code
         raise error
     if outcome.ending == "stopped":
