@@ -94,11 +94,11 @@ def choose_budget(configs: Sequence[FitConfig], asked: Asked, announce: Announce
     from raymd.execution.opening import load
 
     dataset = load(configs[0])
-    settings = []
-    for config in configs:
-        resolved, _ = resolve(config, num_train=len(dataset.train), image_size=dataset.image_size)
-        settings.append(resolved)
+    facts: dict[str, Any] = {"num_train": len(dataset.train), "image_size": dataset.image_size}
+    settings = [resolve(config, **facts)[0] for config in configs]
     _check_held_out(settings[0])
+    for line in resolve(configs[0], **facts)[1]:
+        announce(f"first point: {line}")
     budgets = sorted({s.epochs for s in settings})
     if len(budgets) > 1 and not asked.search_epochs:
         raise UserError(

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, Tuner
+from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneError, Tuner
 
-from raymd.errors import UserError
+from raymd.errors import RaymdError, UserError
 from raymd.execution.compat import remove_orphaned_groups
 from raymd.execution.trial import EPOCHS, OBJECTIVE, PointTrial
 from raymd.point import RECORD, TRIALS
@@ -47,6 +47,7 @@ def search(plan: SearchPlan, folder: Storage, *, resume: bool) -> None:
 
     Raises:
         UserError: it was ended before it had begun with any point.
+        RaymdError: Tune itself failed.
         KeyboardInterrupt: it was interrupted a second time.
     """
     os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in os.environ})
@@ -56,6 +57,10 @@ def search(plan: SearchPlan, folder: Storage, *, resume: bool) -> None:
     try:
         with _sigterm_as_sigint():
             tuner.fit()
+    except TuneError as error:
+        raise RaymdError(
+            f"Ray Tune gave up: {error} (--resume goes on; --verbose shows its log)"
+        ) from error
     finally:
         _sweep()
 
@@ -170,11 +175,14 @@ class Watch(Callback):
         self._tell(trial, f"failed: {reason}")
 
     def _keep(self, trial: Any, ended: dict[str, Any]) -> None:
-        self.folder.commit(f"{TRIALS}/{trial.trial_id}/{ENDED}", ended)
+        said = {**ended, "values": self._values(trial)}
+        self.folder.commit(f"{TRIALS}/{trial.trial_id}/{ENDED}", said)
+
+    def _values(self, trial: Any) -> dict[str, Any]:
+        return {name: trial.config[name] for name in self.plan.space.search}
 
     def _tell(self, trial: Any, text: str) -> None:
-        values = {name: trial.config[name] for name in self.plan.space.search}
-        print(f"point {trial.trial_id}  {told_values(values)}  {text}", flush=True)
+        print(f"point {trial.trial_id}  {told_values(self._values(trial))}  {text}", flush=True)
 
 
 def _last_line(text: str | None) -> str:

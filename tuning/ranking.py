@@ -1,6 +1,6 @@
 """What a search came to: its points, best first, from what lies in its folder.
 
-    trials/ID/point.json, ended.json -> Ranked points -> report.py
+    trials/ID/point.json, ended.json -> Ranked points -> search_report.py
 
 Pure but for reading. Points are chosen by held-out images alone; test images are read for the
 chosen one, once it is chosen.
@@ -74,10 +74,14 @@ def read_points(folder: Storage, *, num_seeds: int) -> list[Ranked]:
     points = []
     for trial in folder.list(TRIALS):
         said = folder.record(f"{TRIALS}/{trial}/{RECORD}")
+        ended = folder.record(f"{TRIALS}/{trial}/{ENDED}")
         if said is not None:
             record = PointRecord.from_dict({k: v for k, v in said.items() if k != FILES})
-            ended = folder.record(f"{TRIALS}/{trial}/{ENDED}")
-            points.append(judge(record, ended, num_seeds=num_seeds))
+        elif ended is not None:  # it never came to its first line
+            record = PointRecord(trial=trial, values=ended["values"])
+        else:
+            continue
+        points.append(judge(record, ended, num_seeds=num_seeds))
     return ranked(points)
 
 

@@ -14,6 +14,7 @@ from raymd.execution.cluster import alive_nodes, node_resources
 from raymd.execution.ray_setup import connected
 from raymd.execution.shared_storage import check_shared
 from raymd.execution.telling import new_console
+from raymd.fit import NO_DATASET
 from raymd.point import RECORD, TRIALS
 from raymd.result import checkpoints_folder
 from raymd.storage import Storage
@@ -24,7 +25,7 @@ from tuning.experiment import search
 from tuning.flags import Asked
 from tuning.plan import PLAN, SearchPlan, begun, latest_search
 from tuning.ranking import Ranked, chosen, read_points
-from tuning.report import report
+from tuning.search_report import report
 from tuning.space import Space
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
@@ -51,6 +52,8 @@ def begin(asked: Asked, space: Space, configs: Sequence[FitConfig]) -> int:
     def announce(text: str) -> None:
         console.print(text, soft_wrap=True)
 
+    if "dataset" not in space.fixed:
+        announce(NO_DATASET)
     budget = choose_budget(configs, asked, announce)
     choose_milestones(asked, budget)  # before Ray starts, for it may refuse
     config = configs[0]
@@ -96,10 +99,14 @@ def go_on(asked: Asked) -> int:
     try_failures_again(folder, points)
     fixed = plan.space.fixed
     address = asked.settings.get("address") or fixed.get("address")
-    with connected(address=address, verbose="verbose" in asked.settings) as where:
+    with connected(address=address, verbose=_is_true(asked.settings.get("verbose"))) as where:
         console.print(f"cluster: {where}", soft_wrap=True)
         search(plan, folder, resume=True)
     return end(plan, folder, console)
+
+
+def _is_true(said: object) -> bool:
+    return str(said).lower() == "true"
 
 
 def try_failures_again(folder: Storage, points: Sequence[Ranked]) -> None:

@@ -115,8 +115,10 @@ def test_a_killed_search_is_resumed_to_the_same_weights(tmp_path: Path) -> None:
     assert [point["status"] for point in points] == ["finished", "finished"]
     assert len(list((tmp_path / "killed" / TRIALS).iterdir())) == 2
     killed = min(points, key=lambda point: point["values"]["t"])
-    alone = {**TINY, **settings, "t": killed["values"]["t"], "storage": str(tmp_path / "alone")}
-    undisturbed = fit_without_ray(FitConfig.from_mapping(alone))
+    alone = {**TINY, **settings, "t": killed["values"]["t"], "name": "seed-0"}
+    undisturbed = fit_without_ray(
+        FitConfig.from_mapping({**alone, "storage": str(tmp_path / "alone")})
+    )
     run = Storage.at(tmp_path / "killed" / killed["runs"][0])
     assert final_files(run) == final_files(undisturbed)
 

@@ -11,7 +11,7 @@ from raymd.storage import Storage
 from tests.view.examples import result
 from tuning.plan import SearchPlan
 from tuning.ranking import Summary, chosen, judge, ranked, read_points
-from tuning.report import accuracy_of_tests, notes, report, summary_text, to_document
+from tuning.search_report import accuracy_of_tests, notes, report, summary_text, to_document
 from tuning.space import Choice, Space
 
 
