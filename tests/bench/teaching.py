@@ -100,10 +100,19 @@ def settings_of(changes: Mapping[str, Any], *, seed: int) -> Settings:
     return settings
 
 
-def train(name: str, seed: int, source: str) -> dict[str, Any]:
-    """Train one setting with one seed; its accuracies in percent, and its seconds."""
+_dataset: Dataset
+
+
+def take(dataset: Dataset) -> None:
+    """Begin a process: the images that all its runs train on."""
+    global _dataset
     torch.set_num_threads(1)
-    dataset = half_size(load_dataset(source, data_dir=None, image_size=None))
+    _dataset = dataset
+
+
+def train(name: str, seed: int) -> dict[str, Any]:
+    """Train one setting with one seed; its accuracies in percent, and its seconds."""
+    dataset = _dataset
     settings = settings_of(SETTINGS[name], seed=seed)
     data = prepare_for(settings, dataset)
     curve: dict[str, list[float]] = {student: [] for student in STUDENTS}
@@ -189,8 +198,11 @@ def main() -> None:
     names = args.only.split(";") if args.only else list(SETTINGS)
     todo = [point for point in wanted(args.seeds, names) if point not in done]
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(train, name, seed, args.data) for name, seed in todo]
+    dataset = half_size(load_dataset(args.data, data_dir=None, image_size=None))
+    with ProcessPoolExecutor(
+        args.processes, mp_context=get_context("spawn"), initializer=take, initargs=(dataset,)
+    ) as pool:
+        futures = [pool.submit(train, name, seed) for name, seed in todo]
         for future in as_completed(futures):
             runs.append(future.result())
             args.out.write_text(json.dumps(runs, indent=1))
