@@ -1,6 +1,5 @@
-"""Every method and option of teaching, trained without Ray: it runs, resumes, and does what it says."""
+"""Every method and option of teaching, without Ray: it trains, resumes, does what it says."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
