@@ -30,6 +30,7 @@ from raymd.execution.telling import OnEvent, Telling
 from raymd.result import ENDED, PLAN, Result, checkpoints_folder
 from raymd.runs import IDENTITY, begin
 from raymd.storage import Storage
+from raymd.training.frozen import keep_frozen
 from raymd.view.text import count_of
 
 SLOW_BF16 = (
@@ -133,6 +134,7 @@ def start_run(run: Run, config: FitConfig, plan: Plan) -> None:
     if not run.resumed:
         named = replace(config.with_absolute_paths(), name=run.name)
         begin(run.storage, config=named, settings=run.settings, fingerprint=run.data.fingerprint)
+    keep_frozen(run.storage, run.settings, run.data)
     run.storage.commit(PLAN, plan.to_dict())
     run.storage.delete(ENDED)
 
@@ -154,6 +156,8 @@ def _describe(plan: Plan, config: FitConfig) -> str:
 
 def _turns(plan: Plan, config: FitConfig) -> str:
     """How many at a time, and why."""
+    if len(plan.workers) < len(plan.students):
+        return "in step on the same workers"
     if plan.placement == "resident":
         return "at once"
     asked = config.placement == "sliced" or plan.slots == config.slots

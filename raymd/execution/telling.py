@@ -14,7 +14,6 @@ from typing import Any
 from rich.console import Console
 
 from raymd.config import FitConfig
-from raymd.distillation.methods import get_method
 from raymd.errors import UserError
 from raymd.exchange.blocks import read_losses
 from raymd.execution.opening import Run
@@ -203,13 +202,14 @@ def choose_view(config: FitConfig, console: Console) -> str:
 def about(run: Run, plan: Plan) -> About:
     """What the views have to know of a run."""
     settings = run.settings
+    tin, td = settings.phase_epochs
     return About(
         students=tuple(student.id for student in settings.students),
         epochs=settings.epochs,
-        tin=settings.tin,
-        td=settings.td,
-        distils=get_method(settings.method).distils,
-        workers=plan.workers,
+        tin=tin,
+        td=td,
+        distils=settings.teaching().distils,
+        workers={student: plan.workers_of(student) for student in plan.students},
         slots=plan.slots if plan.placement == "sliced" else None,
     )
 
