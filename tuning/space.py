@@ -17,7 +17,7 @@ The number of students is searched by ``num_students: [1, 2, 3]`` over a ``pool:
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -26,11 +26,18 @@ import yaml
 
 from raymd.config import FitConfig, config_dict
 from raymd.errors import UserError, unknown_name
+from raymd.frozen import absolute_teacher
 from raymd.models.names import absolute_source
 from raymd.point import NUM_STUDENTS, ONE_STUDENT, Value, point_settings, split_student
 from raymd.recipes import absolute_recipe
 from raymd.yaml_text import load_yaml
 
+# Settings that name files, and may be searched.
+PATHS: dict[str, Callable[[str], str]] = {
+    "recipe": absolute_recipe,
+    "init_from": absolute_source,
+    "teachers": lambda names: ",".join(absolute_teacher(name) for name in names.split(",")),
+}
 PARTS = ("search", "pool", "fixed")
 RANGES = ("uniform", "loguniform", "randint", "lograndint")
 MOST_CHECKED = 2000  # points of a grid that are all checked before anything starts
@@ -221,7 +228,7 @@ def read_space(document: Mapping[str, Any], *, search_epochs: bool = False) -> S
 
 
 def _placed(name: str, domain: Domain) -> Domain:
-    absolute = {"recipe": absolute_recipe, "init_from": absolute_source}.get(name.split(".")[-1])
+    absolute = PATHS.get(name.split(".")[-1])
     if absolute is None or not isinstance(domain, Choice):
         return domain
     return Choice(tuple(v if v == "null" else absolute(str(v)) for v in domain.values))

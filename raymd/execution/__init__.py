@@ -24,6 +24,8 @@
     telling.py     who is told of a run: terminal, programs, TensorBoard, W&B, a callback
     remains.py     what runs that crashed have left in Ray, for `raymd clean`
 
+    trial.py       a point of a search (tuning/) as a trial of Ray Tune: its seeds' runs
+
     preview.py     --plan: what a run would do, without training it
     measure.py     a few steps of one student, timed; timing.py: of all at once, in Ray actors
     foresight.py   from measured steps and the cluster's numbers to a preview, with timetable.py
