@@ -68,7 +68,7 @@ def choose_concurrency(
     if fitting < needed:
         why += ", so its students take turns"
     elif points == most and points < fit:
-        why += ", no more are asked for (--max_concurrent)"
+        why += ", no more are asked for"
     elif points < fit:
         why += ", and there are no more points"
     return Concurrency(points, share or 1.0, why)

@@ -20,7 +20,8 @@ from tuning.concurrency import choose_concurrency
 from tuning.flags import Asked, over
 from tuning.halving import rungs
 from tuning.plan import SearchPlan
-from tuning.space import NOT_SEARCHED, Space, load_space, read_space
+from tuning.space import Space
+from tuning.space_file import NOT_SEARCHED, load_space, read_space
 
 Announce = Callable[[str], None]
 

@@ -10,7 +10,8 @@ from typing import Any, Self
 from raymd.errors import UserError
 from raymd.point import PointSpec
 from raymd.storage import Storage
-from tuning.space import Space, read_space
+from tuning.space import Space
+from tuning.space_file import read_space
 
 PLAN = "search_plan.json"
 RUNGS = "rungs.json"

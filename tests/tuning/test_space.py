@@ -9,7 +9,8 @@ from raymd.errors import UserError
 from raymd.point import point_settings
 from tuning.decide import read_checked_space
 from tuning.flags import read_flags
-from tuning.space import NOT_SEARCHED, Choice, Range, load_space, read_space
+from tuning.space import Choice, Range
+from tuning.space_file import NOT_SEARCHED, load_space, read_space
 
 FIXED = {"students": "resnet8,resnet14", "epochs": 6}
 
