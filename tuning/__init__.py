@@ -1,0 +1,1 @@
+"""Searches and studies over raymd's runs: entry points for a checkout."""
