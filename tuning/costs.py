@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from raymd.view.text import count_of, duration, num_bytes
+from tuning.groups import Study
 from tuning.points import Point
 from tuning.scales import NUM_CLASSES, Scale
-from tuning.studies import Study
 
 LABEL_BYTES = 2  # float16
 FORWARD_PART = 1 / 3  # of a training step, about; publishing is one forward pass

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from raymd.storage import Storage
 from raymd.view.plots import COLOURS
 from tuning import measures
+from tuning.groups import ALONE, DOUBLED, Study
 from tuning.measures import by_seed
 from tuning.paper_numbers import label
 from tuning.report import Outcomes2D
 from tuning.statistics import summary
-from tuning.studies import ALONE, DOUBLED, Study
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -12,11 +12,11 @@ from typing import Any
 from raymd.result import PLAN, Result
 from raymd.storage import Storage
 from tuning import measures
+from tuning.groups import ALONE, Group, Line, Study
 from tuning.measures import Outcomes, by_seed, num_diverged
 from tuning.paper_numbers import SOURCE, label
 from tuning.points import Outcome, Point
 from tuning.statistics import BySeed, Summary, paired, summary
-from tuning.studies import ALONE, Group, Line, Study
 
 SCHEMA_VERSION = 1
 NOT_COMPARABLE = (

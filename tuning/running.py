@@ -17,10 +17,10 @@ from raymd.errors import RaymdError, UserError
 from raymd.storage import Storage
 from raymd.view.text import count_of, duration
 from tuning.costs import describe, point_cost
+from tuning.groups import Study
 from tuning.measures import last_accuracy
 from tuning.points import Fit, Outcome, Point, read_outcome, run_point, was_begun
 from tuning.report import Outcomes2D
-from tuning.studies import Study
 
 MOST_FAILURES = 3  # one after the other: then it is not the point
 HEARTBEAT_S = 60.0

@@ -132,8 +132,8 @@ SMOKE = Scale(
     name="smoke",
     about="tiny networks on digits, to see that everything works",
     networks={
-        "alexnet": "resnet8", "vgg19": "resnet14", "resnet110": "resnet14",
-        "densenet100": "resnet8", "resnet18": "resnet8", "resnet50": "resnet14",
+        "alexnet": "resnet8", "vgg19": "resnet8", "resnet110": "resnet14",
+        "densenet100": "resnet14", "resnet18": "resnet8", "resnet50": "resnet14",
         "squeezenet1_0": "resnet8",
     },
     settings={"t": 3.0, "tin": 1, "td": 1, "epochs": 4, "subset": 600, "val_fraction": 0.1},

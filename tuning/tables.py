@@ -52,6 +52,14 @@ def _table() -> Table:
     return Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
 
 
+def titled(document: Document) -> list[tuple[Mapping[str, Any], str]]:
+    """The groups with their titles; the data set is left out where all have the same."""
+    groups = document["groups"]
+    parts = [group["title"].partition(": ") for group in groups]
+    same = len({data for data, _, _ in parts}) == 1
+    return [(g, part[2] if same else "".join(part)) for g, part in zip(groups, parts, strict=True)]
+
+
 def main_table(document: Document) -> Table:
     """The paper's numbers and ours, a line each, a section for each group of networks."""
     table = _table()
@@ -59,25 +67,24 @@ def main_table(document: Document) -> Table:
     for name in ("paper", "n", "last", "held-out best", "paper's\ndifference"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("our difference\n(95 % interval)", justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
-    for group in document["groups"]:
+    for group, title in titled(document):
         table.add_section()
-        table.add_row(f"[bold]{escape(group['title'])}[/bold]")
+        table.add_row(f"[bold]{escape(title)}[/bold]")
         for line in group["lines"]:
             table.add_row(*_line(line))
     return table
 
 
 def _line(line: Mapping[str, Any]) -> list[str]:
+    note = f"\n    [red]{diverged(line)}[/red]" if line["diverged"] else ""
     return [
-        f"  {escape(line['label'])}",
+        f"  {escape(line['label'])}{note}",
         _number(line["paper"]),
         str(line["last"]["n"]) if line["last"] else "0",
         spread(line["last"]),
         spread(line["best"]),
         ABSENT if line["paper_difference"] is None else f"{line['paper_difference']:+.2f}",
         with_interval(line["difference"]),
-        diverged(line),
     ]
 
 
@@ -92,10 +99,9 @@ def compute_table(document: Document) -> Table:
     table.add_column("equal compute", overflow="fold", min_width=20)
     for name in ("best of S", "difference", "ensemble of S", "difference", "device-seconds"):
         table.add_column(name, justify="right", no_wrap=True)
-    for group in document["groups"]:
+    for group, title in titled(document):
         table.add_section()
-        size = len(group["students"])
-        table.add_row(f"[bold]{escape(group['title'])}[/bold] (S = {size})")
+        table.add_row(f"[bold]{escape(title)}[/bold], S = {len(group['students'])}")
         for row in group["equal_compute"]:
             table.add_row(*_compute_row(row))
     return table
