@@ -7,7 +7,6 @@ knowing, and warnings.
 from collections.abc import Iterable, Iterator
 
 from raymd.config import FitConfig
-from raymd.distillation.methods import get_method
 from raymd.recipes import FEW_SAMPLES, Recipe
 from raymd.settings import Settings, StudentConfig
 from raymd.student_options import OPTIONS
@@ -110,10 +109,11 @@ def _text(value: object) -> str:
 
 
 def _schedule_lines(settings: Settings) -> Iterator[str]:
-    if not get_method(settings.method).distils:
+    method = settings.teaching()
+    if not method.distils:
         return
     schedule = settings.schedule()
-    if not schedule.barriers:
+    if method.exchanges and not schedule.barriers:
         yield (
             f"epochs {settings.epochs}: all of them independent, as the first distillation phase"
             f" would begin after {settings.tin} (--epochs, --tin)"

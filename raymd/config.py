@@ -18,10 +18,12 @@ from raymd.data.names import AUGMENTATIONS, absolute_dataset, check_augment, che
 from raymd.distillation.methods import METHODS, get_method
 from raymd.errors import UserError, unknown_name
 from raymd.fields import about, about_of, choices_of
+from raymd.frozen import absolute_teacher, read_teachers
 from raymd.models.names import absolute_source, check_name
 from raymd.paths import absolute_path
 from raymd.recipes import LrDrop, absolute_recipe, check_recipe
 from raymd.student_options import OPTIONS, StudentOptions, read_students, student_ids
+from raymd.teaching_options import TEACHING, TeachingOptions
 from raymd.yaml_text import load_yaml
 
 Resume = Literal["false", "true", "auto"]
@@ -36,12 +38,12 @@ _YAML_HEADER = "# settings of a raymd run; null leaves the choice to the data se
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitConfig(StudentOptions):
+class FitConfig(StudentOptions, TeachingOptions):
     """What the user asks of a run; None leaves a setting to the data set's recipe.
 
     Every field is documented by its ``about``, which ``python -m raymd.fit --help`` prints. Values
     may be texts, as a flag brings them. The fields of StudentOptions are said here for all
-    students, and in ``student`` for one.
+    students, and in ``student`` for one; those of TeachingOptions hold for all.
 
     Raises:
         UserError: A value of the wrong type, outside its limits, or an unknown name; with the
@@ -57,6 +59,13 @@ class FitConfig(StudentOptions):
     student: Mapping[str, StudentOptions] = field(
         default_factory=dict,
         metadata=about("options of single students: --student.resnet50.lr 0.05", read_apart=True),
+    )
+    teachers: tuple[str, ...] | None = field(
+        default=None,
+        metadata=about(
+            "frozen teachers, NETWORK:RUN or NETWORK:FILE with commas between: the teachers of kd"
+            " and kd-stored, members of the students' own teacher elsewhere"
+        ),
     )
     dataset: str = field(
         default="digits",
@@ -237,6 +246,7 @@ class FitConfig(StudentOptions):
             data_dir=self.data_dir and absolute_path(self.data_dir),
             storage=self.storage if "://" in self.storage else absolute_path(self.storage),
             recipe=self.recipe and absolute_recipe(self.recipe),
+            teachers=self.teachers and tuple(absolute_teacher(text) for text in self.teachers),
             init_from=moved(self.init_from),
             student={
                 student: dataclasses.replace(options, init_from=moved(options.init_from))
@@ -252,7 +262,13 @@ class FitConfig(StudentOptions):
         """
         for arch in self.students:
             check_name(arch)
-        get_method(self.method)
+        method = get_method(self.method)
+        read_teachers(self.teachers or (), students=self.students)
+        if method.is_cohort and self.on_student_loss == "continue":
+            raise UserError(
+                f"on_student_loss continue with method {self.method}: its students take every step"
+                " together, so none can go on without another (--on_student_loss fail)"
+            )
         if self.recipe is not None:
             check_recipe(self.recipe)
         parse_checkpoint_every(self.checkpoint_every)
@@ -340,9 +356,9 @@ def config_dict(config: FitConfig) -> dict[str, Any]:
 
 
 def ordered_fields() -> list["dataclasses.Field[Any]"]:
-    """FitConfig's fields: its own, then those that can also be said of one student."""
-    entries = dataclasses.fields(FitConfig)
-    return sorted(entries, key=lambda entry: entry.name in OPTIONS)
+    """FitConfig's fields: its own, those of teaching, then those of single students."""
+    groups = {**dict.fromkeys(TEACHING, 1), **dict.fromkeys(OPTIONS, 2)}
+    return sorted(dataclasses.fields(FitConfig), key=lambda entry: groups.get(entry.name, 0))
 
 
 def commented_yaml(config: FitConfig) -> str:

@@ -24,12 +24,18 @@ def differences(run: Settings, asked: Settings) -> list[str]:
     lines = [
         _difference(entry.name, getattr(run, entry.name), getattr(asked, entry.name))
         for entry in dataclasses.fields(Settings)
-        if entry.name not in ("students", "dataset")
+        if entry.name not in ("students", "teachers", "dataset")
         and getattr(run, entry.name) != getattr(asked, entry.name)
     ]
     # Where a data set lies may change; what it holds is compared by its fingerprint.
     if run.dataset.partition(":")[0] != asked.dataset.partition(":")[0]:
         lines.append(_difference("dataset", run.dataset, asked.dataset))
+    # Nor where a teacher's weights came from: the run has kept them.
+    was, now = (
+        ",".join(teacher.arch for teacher in settings.teachers) for settings in (run, asked)
+    )
+    if was != now:
+        lines.append(_difference("teachers", was or "none", now or "none"))
     return lines + _student_differences(run, asked)
 
 

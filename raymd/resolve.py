@@ -4,14 +4,17 @@ FitConfig, the data's size -> Settings, announcements
 """
 
 import dataclasses
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from raymd.announcements import announcements
 from raymd.config import FitConfig
+from raymd.distillation.methods import get_method
+from raymd.frozen import read_teachers
 from raymd.models.names import absolute_source
 from raymd.recipes import Recipe, default_val_fraction, get_recipe, recipe_for
 from raymd.settings import DEFAULT_MIXUP_ALPHA, Settings, StudentConfig
 from raymd.student_options import student_ids
+from raymd.teaching_options import TEACHING
 
 T = TypeVar("T")
 
@@ -30,6 +33,9 @@ def resolve(config: FitConfig, *, num_train: int, image_size: int) -> tuple[Sett
 
     Returns:
         The settings, and an announcement of one line for each choice worth knowing.
+
+    Raises:
+        UserError: Options that do not go together.
     """
     if config.recipe is None:
         recipe = recipe_for(config.dataset, image_size=image_size)
@@ -57,8 +63,18 @@ def resolve(config: FitConfig, *, num_train: int, image_size: int) -> tuple[Sett
         augment=config.augment,
         mixup_alpha=_either(config.mixup_alpha, DEFAULT_MIXUP_ALPHA),
         students=_students(config, recipe),
+        teachers=read_teachers(config.teachers or (), students=config.students),
+        **_teaching(config),
     )
+    settings.check()
     return settings, announcements(said, settings, recipe, num_samples=num_samples)
+
+
+def _teaching(config: FitConfig) -> dict[str, Any]:
+    """What was said of teaching, by the user or the recipe; weights are the method's own if not."""
+    said = {name: getattr(config, name) for name in TEACHING}
+    said["weights"] = said["weights"] or get_method(config.method).weights
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _students(config: FitConfig, recipe: Recipe) -> tuple[StudentConfig, ...]:

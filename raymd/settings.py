@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from raymd.distillation.schedule import Schedule, build_schedule
 from raymd.errors import UserError
-from raymd.student_options import LrSchedule, Optimizer, Precision
+from raymd.frozen import TeacherConfig
+from raymd.student_options import LrSchedule, Optimizer, Precision, unit_of
+from raymd.teaching import Teaching
 
 DEFAULT_MIXUP_ALPHA = 0.2
 
@@ -47,22 +48,18 @@ class StudentConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Teaching):
     """The science of a run: whatever changes its weights, and nothing else.
 
     Attributes are FitConfig's of the same name with the recipe's values filled in, and
         subset, image_size, augment: None means all training images, their own size, and the
             data set's own augmentation.
         students: One entry each, in the order asked for.
+        teachers: Frozen ones.
     """
 
-    method: str
     t: float
-    tin: int
-    td: int
-    epochs: int
     kl_scale: Literal["t2", "none"]
-    lr_drop: Literal["exact", "cycle"]
     val_fraction: float
     seed: int
     dataset: str
@@ -71,12 +68,56 @@ class Settings:
     augment: tuple[str, ...] | None = None
     mixup_alpha: float = 0.2
     students: tuple[StudentConfig, ...]
+    teachers: tuple[TeacherConfig, ...] = ()
 
-    def schedule(self) -> Schedule:
-        """The run's list of epochs, the same for every student."""
-        return build_schedule(
-            method=self.method, epochs=self.epochs, tin=self.tin, td=self.td, lr_drop=self.lr_drop
-        )
+    @property
+    def temperature(self) -> float:
+        """Of both sides of KL: the method's own, if it has one."""
+        return self.teaching().t or self.t
+
+    @property
+    def publishers(self) -> tuple[str, ...]:
+        """Ids of all whose soft labels or weights make teachers."""
+        students = self.students if self.teaching().students_publish else ()
+        return tuple([s.id for s in students] + [teacher.id for teacher in self.teachers])
+
+    @property
+    def units(self) -> dict[str, tuple[StudentConfig, ...]]:
+        """Who is trained together, by the name of ``unit_of``: each student by itself, or all."""
+        together = self.teaching().is_cohort
+        groups = [self.students] if together else [(student,) for student in self.students]
+        return {unit_of([student.id for student in group]): tuple(group) for group in groups}
+
+    def check(self) -> None:
+        """See that the options of teaching go together, and with the students'.
+
+        Raises:
+            UserError: They do not; with the flags.
+        """
+        self.check_teaching([s.id for s in self.students], num_teachers=len(self.teachers))
+        for student in self.students:
+            if self.publish == "ema" and not student.ema:
+                raise UserError(
+                    f"publish ema: {student.id} keeps no average of its weights (--ema 0.999, or"
+                    " --publish weights)"
+                )
+        if self.weights == "inverse_loss" and not self.val_fraction:
+            raise UserError(
+                "weights inverse_loss with val_fraction 0: losses are measured on held-out images"
+                " (--val_fraction 0.1, or --weights accuracy)"
+            )
+        if self.teaching().is_cohort:
+            self._check_cohort()
+
+    def _check_cohort(self) -> None:
+        for option in ("batch_size", "workers_per_student"):
+            values = {getattr(student, option): student.id for student in self.students}
+            if len(values) > 1:
+                said = ", ".join(f"{value} of {student}" for value, student in values.items())
+                raise UserError(
+                    f"{option} {said}: students of method {self.method} share every batch, so one"
+                    f" value serves all (--{option})"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, texts, lists and dictionaries, as JSON takes them."""
@@ -90,9 +131,10 @@ class Settings:
         for student in settings["students"]:
             _check_keys(StudentConfig, student)
         students = tuple(StudentConfig(**student) for student in settings["students"])
+        teachers = tuple(TeacherConfig(**teacher) for teacher in settings["teachers"])
         augment = settings["augment"]
         augment = tuple(augment) if augment is not None else None
-        return cls(**{**settings, "students": students, "augment": augment})
+        return cls(**{**settings, "students": students, "teachers": teachers, "augment": augment})
 
 
 def _check_keys(cls: type[Any], settings: Mapping[str, Any]) -> None:

@@ -116,6 +116,19 @@ def student_ids(archs: Sequence[str]) -> tuple[str, ...]:
     return tuple(ids)
 
 
+JOINT = "+"  # no student's id holds it
+
+
+def unit_of(ids: Sequence[str]) -> str:
+    """The name of students that are trained as one: of a single student, its id."""
+    return JOINT.join(ids)
+
+
+def members_of(unit: str) -> tuple[str, ...]:
+    """The ids of the students that are trained under a name of ``unit_of``."""
+    return tuple(unit.split(JOINT))
+
+
 OPTIONS = tuple(entry.name for entry in dataclasses.fields(StudentOptions))
 
 

@@ -127,6 +127,7 @@ class EpochLoader:
         stream: The student's, from ``stream_of(id)``.
         device: Where batches are made and used.
         rank, world_size: The worker's place among the student's workers.
+        ids: Rows of the split to train on, int64; None: all.
 
     Raises:
         UserError: no samples, a batch size below 1, or batches with fewer rows than workers.
@@ -143,15 +144,18 @@ class EpochLoader:
         device: torch.device | str,
         rank: int = 0,
         world_size: int = 1,
+        ids: torch.Tensor | None = None,
     ) -> None:
-        if batch_size < 1 or not len(split):
-            got = f"batch size {batch_size} for {len(split)} training images"
+        num_samples = len(split) if ids is None else len(ids)
+        if batch_size < 1 or not num_samples:
+            got = f"batch size {batch_size} for {num_samples} training images"
             raise UserError(f"{got}: both are 1 at least (--batch_size, --subset)")
         self.device = torch.device(device)
         self.pixels = pixels
         self.seed, self.stream = seed, stream
         self.rank, self.world_size = rank, world_size
-        self.num_samples = len(split)
+        self.num_samples = num_samples
+        self._ids = None if ids is None else ids.to(self.device)
         self.steps = num_steps(self.num_samples, batch_size)
         _check_ranks(self.num_samples // self.steps, world_size=world_size)
         self._images = _placed(split.images, self.device)
@@ -170,6 +174,8 @@ class EpochLoader:
         order = epoch_permutation(
             self.num_samples, seed=self.seed, stream=self.stream, epoch=epoch
         ).to(self.device)
+        if self._ids is not None:
+            order = self._ids[order]
         stream, number = (self.stream, epoch) if view is None else (VIEW_STREAM, view)
         hashes = sample_hash(order, seed=self.seed, stream=stream, epoch=number)
         for step in range(start_step, self.steps):

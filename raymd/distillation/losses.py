@@ -6,7 +6,8 @@ float32 (or float64, where that is what came in), whatever precision the network
     B batch   K classes
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -37,19 +38,24 @@ def soft_labels(logits_BK: Tensor, *, t: float) -> Tensor:
     return soft_log_probs(logits_BK, t=t).exp()
 
 
-def kl_divergence(teacher_BK: Tensor, log_probs_BK: Tensor) -> Tensor:
-    """KL(teacher || student): summed over classes, averaged over the batch (Eq. 10).
+def kl_rows(teacher_BK: Tensor, log_probs_BK: Tensor) -> Tensor:
+    """KL(teacher || student) of each sample, summed over classes (Eq. 10), [B].
 
     Args:
-        teacher_BK: The teacher's probabilities; rows sum to 1. ``0 * log 0`` counts as 0.
+        teacher_BK: The teacher's probabilities; rows sum to 1. ``0 * log 0`` counts as 0. No
+            gradient reaches them.
         log_probs_BK: The student's log-probabilities at the same temperature.
 
     Returns:
-        A scalar, never negative but for rounding. The minus sign of the paper's Eq. 9 is a typo.
+        Never negative but for rounding. The minus sign of the paper's Eq. 9 is a typo.
     """
     teacher_BK = _at_least_float32(teacher_BK).detach()
-    kl_B = (torch.xlogy(teacher_BK, teacher_BK) - teacher_BK * log_probs_BK).sum(dim=-1)
-    return kl_B.mean()
+    return (torch.xlogy(teacher_BK, teacher_BK) - teacher_BK * log_probs_BK).sum(dim=-1)
+
+
+def kl_divergence(teacher_BK: Tensor, log_probs_BK: Tensor) -> Tensor:
+    """``kl_rows`` averaged over the batch, a scalar."""
+    return kl_rows(teacher_BK, log_probs_BK).mean()
 
 
 def kd_factor(*, t: float, kl_scale: KLScale) -> float:
@@ -74,6 +80,7 @@ def student_loss(
     label_smoothing: float = 0.0,
     mixed_labels_B: Tensor | None = None,
     share: float = 1.0,
+    taught_B: Tensor | None = None,
 ) -> Losses:
     """``alpha * cross entropy + beta * KL`` (Eq. 9); without a teacher, Eq. 1's cross entropy.
 
@@ -88,18 +95,62 @@ def student_loss(
         label_smoothing: Part of each label that is spread evenly over all classes.
         mixed_labels_B: Classes of the images that the batch's are mixed with (mixup), or None.
         share: Weight of ``labels_B`` beside them; ``teacher_BK`` is mixed already (mix_rows).
+        taught_B: bool, which samples the teacher teaches; the others keep their full task loss and
+            have no KL. None: all.
 
     Returns:
         ``Losses`` of scalars, meaned over the batch; ``kd_loss`` includes the scale, not beta.
     """
     logits_BK = _at_least_float32(logits_BK)
-    task_loss = F.cross_entropy(logits_BK, labels_B, label_smoothing=label_smoothing)
+
+    def cross_entropy(labels_B: Tensor) -> Tensor:
+        return F.cross_entropy(
+            logits_BK, labels_B, label_smoothing=label_smoothing, reduction="none"
+        )
+
+    task_B = cross_entropy(labels_B)
     if mixed_labels_B is not None:
-        other = F.cross_entropy(logits_BK, mixed_labels_B, label_smoothing=label_smoothing)
-        task_loss = share * task_loss + (1.0 - share) * other
+        task_B = share * task_B + (1.0 - share) * cross_entropy(mixed_labels_B)
+    task_loss = task_B.mean()
     if teacher_BK is None:
         return Losses(task_loss, task_loss.detach(), torch.zeros_like(task_loss.detach()))
-    kl = kl_divergence(teacher_BK, soft_log_probs(logits_BK, t=t))
+    kl_B = kd_factor(t=t, kl_scale=kl_scale) * kl_rows(teacher_BK, soft_log_probs(logits_BK, t=t))
+    alpha_B: float | Tensor = alpha
+    if taught_B is not None:
+        kl_B = kl_B * taught_B
+        alpha_B = torch.where(taught_B, alpha, 1.0)
+    loss = (alpha_B * task_B).mean() + beta * kl_B.mean()
+    return Losses(loss, task_loss.detach(), kl_B.mean().detach())
+
+
+def hits(teacher_BK: Tensor, labels_B: Tensor) -> Tensor:
+    """Samples whose label is the teacher's top class, bool [B]."""
+    return teacher_BK.argmax(dim=-1) == labels_B
+
+
+def peer_loss(
+    logits_BK: Tensor,
+    labels_B: Tensor,
+    *,
+    peers_SBK: Sequence[Tensor],
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    t: float = 1.0,
+    kl_scale: KLScale = "t2",
+    **task: Any,
+) -> Losses:
+    """Deep mutual learning's loss of one student (Zhang et al. 2018, Eq. 7).
+
+    ``alpha * cross entropy + beta * mean over peers of KL(peer || student)``: the mean of the KLs,
+    which is not the KL from the mean of the peers.
+
+    Args:
+        logits_BK, labels_B, alpha, beta, t, kl_scale: As in ``student_loss``.
+        peers_SBK: Each peer's probabilities at temperature t; no gradient reaches them.
+        task: ``label_smoothing``, ``mixed_labels_B``, ``share``, as in ``student_loss``.
+    """
+    alone = student_loss(logits_BK, labels_B, **task)
+    log_probs_BK = soft_log_probs(logits_BK, t=t)
+    kl = torch.stack([kl_divergence(peer_BK, log_probs_BK) for peer_BK in peers_SBK]).mean()
     kd_loss = kd_factor(t=t, kl_scale=kl_scale) * kl
-    loss = alpha * task_loss + beta * kd_loss
-    return Losses(loss, task_loss.detach(), kd_loss.detach())
+    return Losses(alpha * alone.loss + beta * kd_loss, alone.task_loss, kd_loss.detach())

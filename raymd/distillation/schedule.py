@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from raymd.distillation.methods import get_method
+from raymd.distillation.methods import Method
 
 Phase = Literal["independent", "distillation"]
 
@@ -101,29 +101,90 @@ def drop_epochs(*, epochs: int, cycle_epochs: int, lr_drop: str) -> tuple[int, .
     return tuple(exact)
 
 
-def build_schedule(*, method: str, epochs: int, tin: int, td: int, lr_drop: str) -> Schedule:
-    """The schedule of a run: cycles of ``tin`` + ``td`` epochs until the budget is spent.
+@dataclass(frozen=True)
+class Fading:
+    """How much of a method's distillation there is, beyond the paper: its own by default.
+
+    Attributes:
+        alpha_floor: Least weight of the task loss in a distillation epoch.
+        kd_ramp: Cycles over which distillation comes in: cycle c has (c + 1) / (kd_ramp + 1) of
+            it, the rest being the independent loss; 0: all of it from the first on.
+        kd_until: The first epoch from which all are independent; None: none.
+    """
+
+    alpha_floor: float = 0.0
+    kd_ramp: int = 0
+    kd_until: int | None = None
+
+    def weights(self, alpha: float, beta: float, *, cycle: int) -> tuple[float, float]:
+        """alpha and beta in a cycle; (1, 0) is the independent loss."""
+        part = (cycle + 1) / (self.kd_ramp + 1)
+        if part < 1.0:
+            alpha, beta = 1.0 - part * (1.0 - alpha), part * beta
+        return max(self.alpha_floor, alpha), beta
+
+
+NO_FADING = Fading()
+
+
+class _Place(NamedTuple):
+    """An epoch among its method's phases: the length of its phase in ``td``, its place in ``r``."""
+
+    cycle: int
+    phase: Phase
+    r: int
+    td: int
+
+
+def _place(method: Method, index: int, *, epochs: int, tin: int, td: int, refresh: int) -> _Place:
+    if method.phases == "always":
+        return _Place(0, "distillation", index, epochs)
+    if method.phases == "after_burn_in":
+        cycle, r = divmod(max(0, index - tin), refresh)
+        burns_in = index < tin
+        return _Place(
+            cycle, "independent" if burns_in else "distillation", index if burns_in else r, refresh
+        )
+    cycle, place = divmod(index, tin + td)
+    if place < tin or not method.distils:
+        return _Place(cycle, "independent", place, td)
+    return _Place(cycle, "distillation", place - tin, td)
+
+
+def build_schedule(
+    *,
+    method: Method,
+    epochs: int,
+    tin: int,
+    td: int,
+    lr_drop: str,
+    refresh_epochs: int = 5,
+    fading: Fading = NO_FADING,
+) -> Schedule:
+    """The schedule of a run: phases as the method has them, until the budget is spent.
 
     A last cycle may be cut short; if it ends within its independent phase nothing is published.
     ``independent`` keeps the cycle numbers and the learning rate, so that up to the first
     distillation step its epochs equal md's.
 
     Args:
-        method: A name of methods.METHODS.
+        method: Of methods.METHODS, or a variation of one.
         epochs: The budget in epochs.
         tin, td: Lengths of the two phases in epochs.
         lr_drop: ``exact`` or ``cycle`` (see drop_epochs).
+        refresh_epochs: How long a teacher is kept by a method without cycles.
+        fading: How much distillation there is.
     """
-    description = get_method(method)
     drops = drop_epochs(epochs=epochs, cycle_epochs=tin + td, lr_drop=lr_drop)
 
     def epoch_at(index: int) -> Epoch:
-        cycle, place = divmod(index, tin + td)
+        at = _place(method, index, epochs=epochs, tin=tin, td=td, refresh=refresh_epochs)
         lr_factor = LR_GAMMA ** sum(index >= drop for drop in drops)
-        if place < tin or not description.distils:
-            return Epoch(index, cycle, "independent", place, 1.0, 0.0, lr_factor, False)
-        r = place - tin
-        alpha, beta = description.loss_weights(r, td)
-        return Epoch(index, cycle, "distillation", r, alpha, beta, lr_factor, r == 0)
+        is_over = fading.kd_until is not None and index >= fading.kd_until
+        if at.phase == "independent" or is_over:
+            return Epoch(index, at.cycle, "independent", at.r, 1.0, 0.0, lr_factor, False)
+        alpha, beta = fading.weights(*method.loss_weights(at.r, at.td), cycle=at.cycle)
+        publishes = method.exchanges and at.r == 0
+        return Epoch(index, at.cycle, at.phase, at.r, alpha, beta, lr_factor, publishes)
 
     return Schedule(tuple(epoch_at(index) for index in range(epochs)))

@@ -13,7 +13,7 @@ import pyarrow as pa
 from raymd.errors import StorageError
 from raymd.exchange import names
 from raymd.exchange.damaged import Damaged
-from raymd.exchange.facts import CommitRoster, Loss, Publication
+from raymd.exchange.facts import FROZEN, CommitRoster, Loss, Publication
 from raymd.storage import Storage
 
 # -- blocks -----------------------------------------------------------------------------------
@@ -46,6 +46,25 @@ def committed_blocks(storage: Storage, folder: str) -> list[int]:
     return sorted(int(stem.removeprefix("block-")) for stem in stems if stem.startswith("block-"))
 
 
+# -- publications -----------------------------------------------------------------------------
+
+
+def publication_fields(publication: Publication) -> dict[str, Any]:
+    """What a publication's record says of it, beside whose it is."""
+    fields = {"accuracy": publication.accuracy, "publish_id": publication.publish_id}
+    return fields if publication.loss is None else {**fields, "loss": publication.loss}
+
+
+def publication_of(record: Mapping[str, Any], *, cycle: int, student: str) -> Publication:
+    """The inverse, of that record or of a block's."""
+    loss = record.get("loss")
+    return Publication(cycle, student, record["accuracy"], record["publish_id"], loss)
+
+
+def _frozen_fields(publication: Publication) -> dict[str, int]:
+    return {"cycle": FROZEN} if publication.cycle == FROZEN else {}
+
+
 # -- rosters ----------------------------------------------------------------------------------
 
 
@@ -71,7 +90,7 @@ def read_roster(storage: Storage, cycle: int) -> CommitRoster | None:
 
 def _roster_fields(roster: CommitRoster) -> dict[str, Any]:
     students = [
-        {"student": p.student, "accuracy": p.accuracy, "publish_id": p.publish_id}
+        {"student": p.student, **publication_fields(p), **_frozen_fields(p)}
         for p in roster.publications
     ]
     weights = {teacher: dict(members) for teacher, members in roster.weights.items()}
@@ -85,7 +104,7 @@ def _roster_fields(roster: CommitRoster) -> dict[str, Any]:
 
 def _roster(record: Mapping[str, Any]) -> CommitRoster:
     cycle = record["cycle"]
-    publications = tuple(Publication(cycle=cycle, **entry) for entry in record["students"])
+    publications = tuple(Publication(**{"cycle": cycle, **entry}) for entry in record["students"])
     weights = {
         teacher: {student: members[student] for student in sorted(members)}
         for teacher, members in record["weights"].items()
@@ -135,7 +154,8 @@ def is_complete(storage: Storage, cycle: int) -> bool:
 def begun_cycles(storage: Storage) -> list[int]:
     """Every cycle that has left any trace."""
     folders = {*storage.list("teacher"), *storage.list("soft_labels")}
-    return sorted(int(folder.removeprefix("cycle-")) for folder in folders)
+    cycles = (folder for folder in folders if folder.startswith("cycle-"))
+    return sorted(int(folder.removeprefix("cycle-")) for folder in cycles)
 
 
 # -- losses -----------------------------------------------------------------------------------

@@ -3,22 +3,27 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+# The cycle of frozen teachers' publications, which every cycle's teacher is made from.
+FROZEN = -1
+
 
 @dataclass(frozen=True)
 class Publication:
     """What a student announces before its first block.
 
     Attributes:
-        cycle: The cycle it publishes for.
-        student: Its id.
+        cycle: The cycle it publishes for; FROZEN: all of them.
+        student: Its id, a frozen teacher's too.
         accuracy: v_i in [0, 1], on the held-out slice, or on the run's training crops without one.
         publish_id: Identifies the weights it publishes from.
+        loss: Mean cross entropy on the held-out slice, where teachers are weighted by it.
     """
 
     cycle: int
     student: str
     accuracy: float
     publish_id: str
+    loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,13 +63,23 @@ class CommitRoster:
 
 @dataclass(frozen=True)
 class MergeBlock:
-    """Merge and commit one block of one teacher; ``weights`` by student, in id order."""
+    """Merge and commit one block of one teacher.
+
+    Attributes:
+        weights: By member, in id order.
+        frozen: The members whose soft labels are those of every cycle.
+    """
 
     cycle: int
     teacher: str
     block: int
     weights: Mapping[str, float]
     revision: int = 0
+    frozen: frozenset[str] = frozenset()
+
+    def published_in(self, member: str) -> int:
+        """The cycle that a member's block was published for."""
+        return FROZEN if member in self.frozen else self.cycle
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from raymd.distillation.methods import Method
 from raymd.exchange.damaged import Damaged
 from raymd.exchange.facts import (
+    FROZEN,
     Action,
     CommitRoster,
     CompleteCycle,
@@ -59,19 +60,33 @@ class Ledger:
 
     Args:
         method: Which teachers there are and how their members are weighted.
-        students: All student ids of the run, lost ones too.
-        num_blocks: Blocks of every publication and every teacher.
+        students: Ids of all students that publish, lost ones too.
+        num_blocks: Blocks of every publication and every teacher; 0 where weights alone are
+            published.
+        frozen: Ids of teachers that publish once, for all cycles.
     """
 
-    def __init__(self, method: Method, *, students: Sequence[str], num_blocks: int) -> None:
+    def __init__(
+        self,
+        method: Method,
+        *,
+        students: Sequence[str],
+        num_blocks: int,
+        frozen: Sequence[str] = (),
+    ) -> None:
         self.method = method
-        self.students = tuple(sorted(students))
+        self.frozen = frozenset(frozen)
+        self.students = tuple(sorted({*students, *frozen}))
         self.num_blocks = num_blocks
         self._cycles: dict[int, _Cycle] = {}
         self._losses: dict[str, Loss] = {}
 
     def _cycle(self, cycle: int) -> _Cycle:
         return self._cycles.setdefault(cycle, _Cycle())
+
+    def _of(self, cycle: int, member: str) -> _Cycle:
+        """Where a member's publication for a cycle is kept."""
+        return self._cycle(FROZEN if member in self.frozen else cycle)
 
     # -- facts ------------------------------------------------------------------------
 
@@ -85,9 +100,8 @@ class Ledger:
         self._check_known(publication.student)
         if publication.student not in self.members(publication.cycle):
             return []
-        known = self._cycle(publication.cycle).publications.setdefault(
-            publication.student, publication
-        )
+        self._check_cycle(publication)
+        known = self._know(publication.cycle, publication)
         if known != publication:
             raise ValueError(
                 f"{publication.student} published cycle {publication.cycle} from other weights "
@@ -95,14 +109,18 @@ class Ledger:
             )
         return self._due(publication.cycle)
 
+    def _know(self, cycle: int, publication: Publication) -> Publication:
+        """Take note of an announcement; gives back what was known before, if anything was."""
+        publications = self._of(cycle, publication.student).publications
+        return publications.setdefault(publication.student, publication)
+
     def roster_committed(self, roster: CommitRoster) -> list[Action]:
         """A cycle's roster is in storage, just now or from an earlier life."""
         if not self.is_current(roster):
             return []
-        state = self._cycle(roster.cycle)
         for publication in roster.publications:
-            state.publications.setdefault(publication.student, publication)
-        state.making.roster = roster
+            self._know(roster.cycle, publication)
+        self._cycle(roster.cycle).making.roster = roster
         return self._due(roster.cycle)
 
     def delivered(self, cycle: int, student: str, block: int) -> list[Action]:
@@ -123,9 +141,9 @@ class Ledger:
 
     def completed(self, roster: CommitRoster) -> None:
         """That a cycle is complete was committed: its teachers can be read."""
-        state = self._cycle(roster.cycle)
         for publication in roster.publications:
-            state.publications.setdefault(publication.student, publication)
+            self._know(roster.cycle, publication)
+        state = self._cycle(roster.cycle)
         state.complete, state.making = roster, _Making()
         state.damage = {damaged for damaged in state.damage if damaged.kind == "teacher"}
 
@@ -136,7 +154,8 @@ class Ledger:
             if state.complete is not None or damaged.id not in self.members(damaged.cycle):
                 return
             state.delivered.discard((damaged.id, damaged.block))
-            state.making.order_again(damaged)
+            for cycle in self._open_cycles(damaged.cycle):
+                self._cycle(cycle).making.order_again(damaged)
         state.damage.add(damaged)
 
     def rebuilt(self, damaged: Damaged) -> list[Action]:
@@ -164,25 +183,41 @@ class Ledger:
         if student not in self.students:
             raise ValueError(f"{student!r} is not in this run: {self.students}")
 
+    def _check_cycle(self, publication: Publication) -> None:
+        assert (publication.cycle == FROZEN) == (publication.student in self.frozen), publication
+
     # -- what follows from them -------------------------------------------------------
 
+    def _open_cycles(self, cycle: int) -> list[int]:
+        """The cycles that a fact of a cycle may move on: that one, or any that is not complete."""
+        if cycle != FROZEN:
+            return [cycle]
+        begun = {*self._cycles} - {FROZEN}
+        if self.frozen == {*self.students}:
+            begun.add(0)  # nobody else will begin it
+        return sorted(c for c in begun if self._cycle(c).complete is None)
+
     def _due(self, cycle: int) -> list[Action]:
+        return [action for c in self._open_cycles(cycle) for action in self._due_in(c)]
+
+    def _due_in(self, cycle: int) -> list[Action]:
         state, members = self._cycle(cycle), self.members(cycle)
         if state.complete is not None or not members:
             return []
         if state.making.roster is not None:
             return self._due_of_roster(state, state.making.roster)
-        if state.making.roster_ordered or not state.publications.keys() >= set(members):
+        announced = all(member in self._of(cycle, member).publications for member in members)
+        if state.making.roster_ordered or not announced:
             return []
         state.making.roster_ordered = True
         return [self._roster(cycle, members)]
 
     def _roster(self, cycle: int, members: Sequence[str]) -> CommitRoster:
-        publications = tuple(self._cycle(cycle).publications[student] for student in members)
-        accuracies = {p.student: p.accuracy for p in publications}
+        publications = tuple(self._of(cycle, member).publications[member] for member in members)
+        values = {p.student: p.accuracy if p.loss is None else p.loss for p in publications}
         weights = {
-            teacher: self.method.teacher_weights(teacher, accuracies)
-            for teacher in self.method.teachers(members)
+            teacher: self.method.teacher_weights(teacher, values)
+            for teacher in self.teachers(cycle)
         }
         return CommitRoster(cycle, publications, weights, self.revision(cycle))
 
@@ -191,18 +226,30 @@ class Ledger:
         actions: list[Action] = []
         for teacher, weights in sorted(roster.weights.items()):
             for block in range(self.num_blocks):
-                ready = all((student, block) in state.delivered for student in weights)
+                ready = all(
+                    (member, block) in self._of(roster.cycle, member).delivered
+                    for member in weights
+                )
                 if ready and (teacher, block) not in making.ordered:
                     making.ordered.add((teacher, block))
-                    order = MergeBlock(roster.cycle, teacher, block, weights, roster.revision)
-                    actions.append(order)
+                    actions.append(self._merge(roster, teacher, block))
         whole = len(making.merged) == self.num_blocks * len(roster.weights)
         if whole and not making.complete_ordered:
             making.complete_ordered = True
             actions.append(CompleteCycle(roster))
         return actions
 
+    def _merge(self, roster: CommitRoster, teacher: str, block: int) -> MergeBlock:
+        weights = roster.weights[teacher]
+        frozen = self.frozen & weights.keys()
+        return MergeBlock(roster.cycle, teacher, block, weights, roster.revision, frozen)
+
     # -- questions --------------------------------------------------------------------
+
+    def teachers(self, cycle: int) -> tuple[str, ...]:
+        """Ids of a cycle's teachers; frozen members are taught by none."""
+        members = self.members(cycle)
+        return self.method.teachers([m for m in members if m not in self.frozen] or members)
 
     def members(self, cycle: int) -> tuple[str, ...]:
         """Who makes a cycle's teachers: all students but those lost before it was complete."""
@@ -220,11 +267,14 @@ class Ledger:
 
     def missing(self, cycle: int) -> tuple[str, ...]:
         """Students whose blocks a cycle still waits for."""
-        state = self._cycle(cycle)
-        if state.complete is not None:
+        if self._cycle(cycle).complete is not None:
             return ()
-        wanted = {s: {(s, block) for block in range(self.num_blocks)} for s in self.members(cycle)}
-        return tuple(s for s, blocks in wanted.items() if not blocks <= state.delivered)
+        return tuple(member for member in self.members(cycle) if not self._is_whole(cycle, member))
+
+    def _is_whole(self, cycle: int, member: str) -> bool:
+        state = self._of(cycle, member)
+        blocks = {(member, block) for block in range(self.num_blocks)}
+        return blocks <= state.delivered if blocks else member in state.publications
 
     def complete(self, cycle: int) -> CommitRoster | None:
         """The roster that a cycle's teachers were made by, once they can be read."""
@@ -239,7 +289,9 @@ class Ledger:
 
     def damage(self, cycle: int) -> list[Damaged]:
         """What has to be made again before a cycle's teachers can be read."""
-        return sorted(self._cycle(cycle).damage)
+        state = self._cycle(cycle)
+        frozen = self._cycle(FROZEN).damage if state.complete is None else set[Damaged]()
+        return sorted(state.damage | frozen)
 
     def loss(self, student: str) -> Loss | None:
         """What is known of a student's loss; None if it is not lost."""

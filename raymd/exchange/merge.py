@@ -53,9 +53,10 @@ def _source(
 ) -> np.ndarray:
     if data is not None:
         return data
-    damaged = Damaged(order.cycle, "student", student, order.block)
+    cycle = order.published_in(student)
+    damaged = Damaged(cycle, "student", student, order.block)
     try:
-        data = read_block(storage, names.published_folder(order.cycle, student), block=order.block)
+        data = read_block(storage, names.published_folder(cycle, student), block=order.block)
     except StorageError as error:
         raise damaged_error(replace(damaged, reason=str(error))) from error
     if data is None:

@@ -1,9 +1,11 @@
 """Where the exchange's committed files lie: names relative to the run directory, no IO."""
 
+from raymd.exchange.facts import FROZEN
+
 
 def cycle_folder(cycle: int) -> str:
-    """``cycle-000``."""
-    return f"cycle-{cycle:03d}"
+    """``cycle-000``; ``frozen`` for what holds for all cycles."""
+    return "frozen" if cycle == FROZEN else f"cycle-{cycle:03d}"
 
 
 def published_folder(cycle: int, student: str) -> str:

@@ -15,10 +15,11 @@ from raymd.exchange.blocks import (
     complete_cycle,
     drop_superseded,
     is_complete,
+    publication_of,
     read_losses,
     read_roster,
 )
-from raymd.exchange.facts import Action, CommitRoster, Publication
+from raymd.exchange.facts import FROZEN, Action, CommitRoster, Publication
 from raymd.exchange.ledger import Ledger
 from raymd.storage import Storage
 
@@ -54,6 +55,8 @@ def recover(storage: Storage, ledger: Ledger, *, tell: Tell) -> list[Action]:
             )
         ledger.completed(roster)
         newest = roster
+    for teacher in ledger.frozen:
+        actions += _recover_published(storage, ledger, FROZEN, teacher, tell)
     if newest is not None:
         drop_superseded(storage, newest)  # a life may have ended before it did
     return actions
@@ -82,19 +85,28 @@ def _recover_open(
     """The facts of a cycle that is not complete."""
     actions: list[Action] = []
     revision = ledger.revision(cycle)
-    for teacher in ledger.method.teachers(ledger.members(cycle)):
+    for teacher in ledger.teachers(cycle):
         for block in committed_blocks(storage, names.teacher_blocks(cycle, teacher, revision)):
             actions += ledger.merged(cycle, teacher, block, revision=revision)
     if roster is not None:
         actions += ledger.roster_committed(roster)
     for student in ledger.members(cycle):
-        folder = names.published_folder(cycle, student)
-        blocks = committed_blocks(storage, folder)
-        publication = _publication(storage, cycle, student, blocks, tell)
-        if publication is not None:
-            actions += ledger.announced(publication)
-            for block in blocks:
-                actions += ledger.delivered(cycle, student, block)
+        if student not in ledger.frozen:
+            actions += _recover_published(storage, ledger, cycle, student, tell)
+    return actions
+
+
+def _recover_published(
+    storage: Storage, ledger: Ledger, cycle: int, student: str, tell: Tell
+) -> list[Action]:
+    """The facts of one publication."""
+    blocks = committed_blocks(storage, names.published_folder(cycle, student))
+    publication = _publication(storage, cycle, student, blocks, tell)
+    if publication is None:
+        return []
+    actions = ledger.announced(publication)
+    for block in blocks:
+        actions += ledger.delivered(cycle, student, block)
     return actions
 
 
@@ -111,5 +123,5 @@ def _publication(
             tell(f"{error}; what it says is taken from elsewhere")
             continue
         if record is not None:
-            return Publication(cycle, student, record["accuracy"], record["publish_id"])
+            return publication_of(record, cycle=cycle, student=student)
     return None

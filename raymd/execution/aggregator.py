@@ -16,7 +16,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from raymd.distillation.methods import get_method
+from raymd.distillation.methods import Method
 from raymd.errors import RaymdError
 from raymd.exchange.blocks import (
     commit_loss,
@@ -56,15 +56,16 @@ class Aggregator:
         self,
         storage: Storage,
         *,
-        method: str,
+        method: Method,
         students: Sequence[str],
         num_blocks: int,
         monitor: Any,
+        frozen: Sequence[str] = (),
         base_bytes: int = 0,
     ) -> None:
         self.storage = storage
         self.monitor = ray.get_actor(monitor, namespace=NAMESPACE)
-        self.ledger = Ledger(get_method(method), students=students, num_blocks=num_blocks)
+        self.ledger = Ledger(method, students=students, num_blocks=num_blocks, frozen=frozen)
         self._held = Held(base_bytes=base_bytes)
         self._claims = Claims()
         self._changed = asyncio.Condition()
@@ -218,7 +219,10 @@ class Aggregator:
 
     async def _merge(self, order: MergeBlock) -> None:
         students = list(order.weights)
-        keys = [BlockKey(order.cycle, "student", student, order.block) for student in students]
+        keys = [
+            BlockKey(order.published_in(student), "student", student, order.block)
+            for student in students
+        ]
 
         def submit(attempt: int) -> Any:
             # Objects die with the student that put them; what it committed does not.
@@ -340,10 +344,11 @@ def start_aggregator(
     storage: Storage,
     *,
     attempt: str,
-    method: str,
+    method: Method,
     students: Sequence[str],
     num_blocks: int,
     monitor: Any,
+    frozen: Sequence[str] = (),
     base_bytes: int = 0,
 ) -> Any:
     """Create a run's aggregator for this attempt of its driver, and wait until it is up."""
@@ -360,6 +365,7 @@ def start_aggregator(
         students=list(students),
         num_blocks=num_blocks,
         monitor=monitor,
+        frozen=list(frozen),
         base_bytes=base_bytes,
     )
     try:

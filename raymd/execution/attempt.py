@@ -5,7 +5,7 @@ another attempt; whatever ends one, everything is committed.
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -16,7 +16,7 @@ from raymd.config import FitConfig, parse_checkpoint_every
 from raymd.execution.admission import MONITOR_PREFIX
 from raymd.execution.admitted import admitted
 from raymd.execution.aggregator import start_aggregator
-from raymd.execution.dispatch import Dispatch
+from raymd.execution.dispatch import Dispatch, Standing
 from raymd.execution.drive import Drive, Outcome
 from raymd.execution.lateness import Lateness
 from raymd.execution.monitor import start_monitor
@@ -31,6 +31,7 @@ from raymd.execution.work import Work
 from raymd.models.shipped import shipped_models
 from raymd.result import SCRATCH
 from raymd.runs import read_history
+from raymd.training.student import layout_of
 
 
 def attempt(
@@ -85,12 +86,14 @@ def attempt(
 @contextmanager
 def _aggregator(run: Run, monitor: str) -> Iterator[Any]:
     """The run's aggregator while the block runs."""
+    method = run.settings.teaching()
     aggregator = start_aggregator(
         run.storage,
         attempt=monitor.removeprefix(MONITOR_PREFIX),
-        method=run.settings.method,
-        students=[student.id for student in run.settings.students],
-        num_blocks=run.data.layout.num_blocks,
+        method=method,
+        students=[s.id for s in run.settings.students] if method.students_publish else [],
+        frozen=[teacher.id for teacher in run.settings.teachers] if method.exchanges else [],
+        num_blocks=layout_of(run.settings, run.data).num_blocks,
         monitor=monitor,
         base_bytes=shipment_bytes(run.data),
     )
@@ -117,6 +120,12 @@ def _work(
     )
 
 
+def _workers(plan: Plan, standings: Mapping[str, Standing]) -> dict[str, int]:
+    """Of each student; frozen teachers publish with as many as the smallest slot has."""
+    fewest = min(plan.workers.values())
+    return {unit: plan.workers.get(unit, fewest) for unit in standings}
+
+
 def _drive(
     config: FitConfig,
     run: Run,
@@ -130,13 +139,14 @@ def _drive(
     sliced = plan.placement == "sliced"
     # resident students all start at once, so nobody goes first
     needed = operations(students, run.data) if sliced else {s.id: 1.0 for s in students}
+    needed |= {unit: sum(needed[s.id] for s in of) for unit, of in run.settings.units.items()}
     pace = Pace(needed, history=read_history(run.storage))
     return Drive(
         work=work,
         plan=plan,
         dispatch=Dispatch(
             schedule,
-            workers=plan.workers,
+            workers=_workers(plan, now),
             standings=now,
             slots=plan.slots,
             sliced=sliced,

@@ -39,9 +39,9 @@ def plan_of(config: FitConfig, run: Run, nodes: Sequence[Node], *, announce: Ann
         UserError: The students do not fit; with numbers.
     """
     lost = {loss.student for loss in read_losses(run.storage)}
-    students = [student for student in run.settings.students if student.id not in lost]
-    workers = {student.id: student.workers_per_student for student in students}
-    sizes = {student.id: student.batch_size for student in students}
+    units = {unit: of[0] for unit, of in run.settings.units.items() if unit not in lost}
+    workers = {unit: student.workers_per_student for unit, student in units.items()}
+    sizes = {unit: student.batch_size for unit, student in units.items()}
     check_workers(workers, batch_sizes=sizes, num_samples=len(run.data.train))
     is_joined = (config.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
     growth = cluster_config() if is_joined else None

@@ -11,7 +11,7 @@ from safetensors.numpy import load as load_safetensors
 
 from raymd.data.dataset import Split
 from raymd.data.splits import Prepared
-from raymd.distillation.methods import accuracy_weights, get_method
+from raymd.distillation.methods import accuracy_weights
 from raymd.exchange.blocks import begun_cycles, read_losses, read_roster
 from raymd.result import (
     RESULT,
@@ -142,7 +142,7 @@ def _ensemble(
 
 def _cycles(storage: Storage, settings: Settings, student: str) -> list[CycleRecord]:
     """What the teacher of one student was made of, in every cycle."""
-    teacher = get_method(settings.method).teacher_of(student)
+    teacher = settings.teaching().teacher_of(student)
     records = []
     for cycle in begun_cycles(storage):
         roster = read_roster(storage, cycle)

@@ -29,11 +29,19 @@ class Standing:
         position: The newest that it has committed.
         has_published: At a barrier: its soft labels are committed.
         is_finished: Its final files are committed.
+        is_frozen: It is a teacher that publishes once, before all barriers, and takes no step.
     """
 
     position: Position
     has_published: bool = False
     is_finished: bool = False
+    is_frozen: bool = False
+
+    def has_published_at(self, barrier: Position) -> bool:
+        """Whether its soft labels for a barrier are committed."""
+        if self.is_frozen:
+            return self.has_published
+        return self.position > barrier or (self.position == barrier and self.has_published)
 
 
 @dataclass(frozen=True)
@@ -103,9 +111,11 @@ class Dispatch:
         """A slot has brought its student to the segment's stop."""
         student = self._slots[slot].student
         assert student is not None
-        stop = self._stop(student)
-        is_finished = stop == self.schedule.end
-        self.standings[student] = Standing(stop, has_published=True, is_finished=is_finished)
+        stop, is_frozen = self._stop(student), self.standings[student].is_frozen
+        is_finished = is_frozen or stop == self.schedule.end
+        self.standings[student] = Standing(
+            stop, has_published=True, is_finished=is_finished, is_frozen=is_frozen
+        )
         self._slots[slot].student = None
 
     def lost(self, student: str) -> list[int]:
@@ -133,10 +143,15 @@ class Dispatch:
 
     @property
     def queue(self) -> list[Segment]:
-        """Segments that could be trained now, were there slots: those that take longest first."""
+        """Segments that could be trained now, were there slots: frozen teachers, for whom students
+        will wait, then those that take longest."""
         running = {slot.student for slot in self._slots.values()}
         segments = [self._segment(s) for s in sorted(self.standings) if s not in running]
-        return sorted((s for s in segments if s is not None), key=lambda s: -self.cost(s))
+        return sorted((s for s in segments if s is not None), key=self._rank)
+
+    def _rank(self, segment: Segment) -> tuple[bool, float]:
+        is_frozen = self.standings[segment.student].is_frozen
+        return not is_frozen, 0.0 if is_frozen else -self.cost(segment)
 
     def _segment(self, student: str) -> Segment | None:
         standing = self.standings[student]
@@ -145,10 +160,12 @@ class Dispatch:
         return Segment(student, standing.position, self._stop(student))
 
     def _stop(self, student: str) -> Position:
-        if not self.sliced:
-            return self.schedule.end
         standing = self.standings[student]
         position = standing.position
+        if standing.is_frozen:
+            return position
+        if not self.sliced:
+            return self.schedule.end
         if self.schedule.barrier_at(position) is not None and not standing.has_published:
             return position
         later = (Position(b) for b in self.schedule.barriers if Position(b) > position)
@@ -158,16 +175,15 @@ class Dispatch:
         """Whether all soft labels are there that a student's next epoch needs."""
         standing = self.standings[student]
         position = standing.position
-        if not self.sliced or position >= self.schedule.end:
+        if standing.is_frozen or not self.sliced or position >= self.schedule.end:
             return True  # resident students wait in their slots
+        if not self.schedule.barriers:
+            return True  # nobody waits for anybody
         publishes = self.schedule.barrier_at(position) is not None and not standing.has_published
         if publishes or self.schedule.epochs[position.epoch].phase == "independent":
             return True
         barrier = Position(max(b for b in self.schedule.barriers if b <= position.epoch))
-        return all(
-            other.position > barrier or (other.position == barrier and other.has_published)
-            for other in self.standings.values()
-        )
+        return all(other.has_published_at(barrier) for other in self.standings.values())
 
     # -- actions ----------------------------------------------------------------------
 

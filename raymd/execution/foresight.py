@@ -11,7 +11,6 @@ from pathlib import Path
 from raymd.config import FitConfig
 from raymd.data.loader import MAX_DEVICE_BYTES, num_steps
 from raymd.data.splits import Prepared
-from raymd.distillation.methods import get_method
 from raymd.distillation.schedule import Position, Schedule
 from raymd.distillation.soft_labels import BlockLayout
 from raymd.errors import UserError
@@ -187,7 +186,7 @@ class Foresight:
         )
 
     def _num_teachers(self) -> int:
-        return len(get_method(self.settings.method).teachers(self.plan.students))
+        return len(self.settings.teaching().teachers(self.plan.students))
 
     def _soft_labels(self, schedule: Schedule) -> SoftLabelsPreview | None:
         if not schedule.barriers:

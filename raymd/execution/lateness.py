@@ -26,7 +26,7 @@ class Lateness:
         self._passed = {
             student: sum(Position(b) < at.position for b in schedule.barriers) + at.has_published
             for student, at in standings.items()
-            if not at.is_finished
+            if not (at.is_finished or at.is_frozen)
         }
         self._late: tuple[str, ...] = ()
         self._since = 0.0

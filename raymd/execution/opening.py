@@ -26,6 +26,7 @@ from raymd.runs import check_same_science, choose_run
 from raymd.settings import Settings
 from raymd.storage import Storage
 from raymd.training.checkpoint import committed_positions
+from raymd.training.frozen import read_frozen, teacher_record
 from raymd.training.student import prepare_for
 
 Announce = Callable[[str], None]
@@ -76,10 +77,11 @@ def open_run(config: FitConfig, announce: Announce) -> Run:
     settings, announcements = resolve(
         config, num_train=len(dataset.train), image_size=dataset.image_size
     )
-    workers = {student.id: student.workers_per_student for student in settings.students}
+    workers = {unit: of[0].workers_per_student for unit, of in settings.units.items()}
     check_slots(workers, slots=config.slots, placement=config.placement)
     data = prepare_for(settings, dataset)
     check_networks(settings, data, begun=storage if exists else None)
+    check_teachers(settings, data, begun=storage if exists else None, announce=announce)
     _announce_data(dataset, data, announce)
     for line in announcements:
         announce(line)
@@ -141,6 +143,22 @@ def check_networks(settings: Settings, data: Prepared, *, begun: Storage | None)
             load_initial(
                 build_model(student.arch, **sizes), source=student.init_from, arch=student.arch
             )
+
+
+def check_teachers(
+    settings: Settings, data: Prepared, *, begun: Storage | None, announce: Announce
+) -> None:
+    """Refuse frozen teachers whose weights are not there or not for this data.
+
+    Args:
+        settings, data: The run's.
+        begun: The folder of a run that is there: it may have kept them.
+        announce: Takes a line for each.
+    """
+    for teacher in settings.teachers:
+        if begun is None or not begun.exists(teacher_record(teacher.id)):
+            _, found = read_frozen(teacher, data)
+            announce(f"frozen teacher {teacher.id}: {found}")
 
 
 def _announce_data(dataset: Dataset, data: Prepared, announce: Announce) -> None:

@@ -30,6 +30,7 @@ from raymd.execution.telling import OnEvent, Telling
 from raymd.result import ENDED, PLAN, Result, checkpoints_folder
 from raymd.runs import IDENTITY, begin
 from raymd.storage import Storage
+from raymd.training.frozen import keep_frozen
 from raymd.view.text import count_of
 
 SLOW_BF16 = (
@@ -125,6 +126,7 @@ def start_run(run: Run, config: FitConfig, plan: Plan) -> None:
     if not run.resumed:
         named = replace(config.with_absolute_paths(), name=run.name)
         begin(run.storage, config=named, settings=run.settings, fingerprint=run.data.fingerprint)
+    keep_frozen(run.storage, run.settings, run.data)
     run.storage.commit(PLAN, plan.to_dict())
     run.storage.delete(ENDED)
 

@@ -4,41 +4,58 @@ from raymd.distillation.schedule import Position, Schedule
 from raymd.errors import StorageError
 from raymd.exchange import names
 from raymd.exchange.blocks import committed_blocks, is_complete, read_losses
+from raymd.exchange.facts import FROZEN
 from raymd.execution.dispatch import Standing
 from raymd.execution.opening import Run
 from raymd.execution.work import newest_position
 from raymd.result import model_record
 from raymd.storage import Storage
+from raymd.student_options import members_of
+from raymd.training.student import layout_of
 
 
 def standings(run: Run) -> dict[str, Standing]:
     """Every student of a run but those lost, by id."""
     lost = {loss.student for loss in read_losses(run.storage)}
+    method = run.settings.teaching()
+    frozen = run.settings.teachers if method.exchanges else ()
+    found = {unit: _standing(run, unit) for unit in run.settings.units}
+    found |= {teacher.id: _frozen(run, teacher.id) for teacher in frozen}
+    return {unit: standing for unit, standing in found.items() if unit not in lost}
+
+
+def _standing(run: Run, unit: str) -> Standing:
+    """Of a student, or of those that are trained together."""
     schedule = run.settings.schedule()
-    return {
-        student.id: _standing(run.storage, schedule, student.id, run.data.layout.num_blocks)
-        for student in run.settings.students
-        if student.id not in lost
-    }
-
-
-def _standing(storage: Storage, schedule: Schedule, student: str, num_blocks: int) -> Standing:
-    position = newest_position(storage, student)
+    position = newest_position(run.storage, unit)
+    records = [model_record(student) for student in members_of(unit)]
     return Standing(
         position,
-        has_published=_has_published(storage, schedule, student, position, num_blocks),
-        is_finished=position == schedule.end and _is_there(storage, model_record(student)),
+        has_published=_has_published(run, schedule, unit, position),
+        is_finished=position == schedule.end and all(_is_there(run.storage, r) for r in records),
     )
 
 
-def _has_published(
-    storage: Storage, schedule: Schedule, student: str, position: Position, num_blocks: int
-) -> bool:
+def _has_published(run: Run, schedule: Schedule, student: str, position: Position) -> bool:
     epoch = schedule.barrier_at(position)
     if epoch is None:
         return False
-    done = committed_blocks(storage, names.published_folder(epoch.cycle, student))
-    return len(done) == num_blocks or is_complete(storage, epoch.cycle)
+    if student not in run.settings.publishers:
+        return True
+    return is_complete(run.storage, epoch.cycle) or _is_whole(run, epoch.cycle, student)
+
+
+def _frozen(run: Run, teacher: str) -> Standing:
+    """Of a frozen teacher: it has all behind it once it has published."""
+    done = _is_whole(run, FROZEN, teacher)
+    return Standing(Position(0), has_published=done, is_finished=done, is_frozen=True)
+
+
+def _is_whole(run: Run, cycle: int, publisher: str) -> bool:
+    """Whether a publication is committed with all of its blocks."""
+    blocks = committed_blocks(run.storage, names.published_folder(cycle, publisher))
+    announced = run.storage.exists(names.publication_record(cycle, publisher))
+    return announced and len(blocks) == layout_of(run.settings, run.data).num_blocks
 
 
 def _is_there(storage: Storage, record: str) -> bool:

@@ -1,4 +1,4 @@
-"""One order: a segment of one student, inside a Ray Train worker.
+"""One order: a segment of a student (or of those trained together), inside a Ray Train worker.
 
 It turns Ray's side (references, actors, devices) into what training/ takes, and the outcome
 into a small record. It returns records rather than raising wherever a retry would not help.
@@ -25,6 +25,8 @@ from raymd.execution.shared_storage import check_begun
 from raymd.execution.work import Work, newest_position
 from raymd.result import student_folder
 from raymd.secrets import without_secrets
+from raymd.student_options import members_of
+from raymd.training.frozen import frozen_task, publish_frozen
 from raymd.training.ranks import Ranks
 from raymd.training.segment import run_segment
 from raymd.training.student import StudentTask
@@ -104,9 +106,8 @@ class Order:
     def _run(self, data: Prepared, stopping: threading.Event) -> SegmentRecord:
         work, ranks = self.work, self.ranks
         check_begun(work.storage)
-        (student,) = (s for s in work.settings.students if s.id == self.student)
         task = StudentTask(
-            student=student,
+            student=work.settings.students[0],
             settings=work.settings,
             data=data,
             storage=work.storage,
@@ -120,11 +121,16 @@ class Order:
             if ranks.is_first or event["event"] == "note":
                 self.monitor.push.remote(event)
 
+        exchange = RayExchange(work.aggregator, student=self.student, emit=emit)
+        for teacher in work.settings.teachers:
+            if teacher.id == self.student:
+                publish_frozen(frozen_task(task, teacher), exchange=exchange, emit=emit)
+                return SegmentRecord("reached", self.segment.stop)
         result = run_segment(
-            task,
+            [task.as_student(student) for student in work.settings.units[self.student]],
             start=self.segment.start,
             stop=self.segment.stop,
-            exchange=RayExchange(work.aggregator, student=self.student, emit=emit),
+            exchange=exchange,
             emit=emit,
             stopping=stopping,
         )
@@ -157,7 +163,7 @@ class Order:
     def _report(self, error: Exception) -> str:
         """Write the traceback into the run directory; gives back one line that names it."""
         worker = "" if self.ranks.is_first else f"-worker-{self.ranks.rank}"
-        name = f"{student_folder(self.student)}/failure{worker}.txt"
+        name = f"{student_folder(members_of(self.student)[0])}/failure{worker}.txt"
         try:
             self.work.storage.write(name, without_secrets(traceback.format_exc()).encode())
             where = f"{self.work.storage.uri}/{name}"

@@ -14,7 +14,6 @@ from typing import Any
 from rich.console import Console
 
 from raymd.config import FitConfig
-from raymd.distillation.methods import get_method
 from raymd.errors import UserError
 from raymd.exchange.blocks import read_losses
 from raymd.execution.opening import Run
@@ -208,7 +207,7 @@ def about(run: Run, plan: Plan) -> About:
         epochs=settings.epochs,
         tin=settings.tin,
         td=settings.td,
-        distils=get_method(settings.method).distils,
+        distils=settings.teaching().distils,
         workers=plan.workers,
         slots=plan.slots if plan.placement == "sliced" else None,
     )

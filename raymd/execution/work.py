@@ -9,6 +9,7 @@ from raymd.models.shipped import ShippedModel
 from raymd.result import student_folder
 from raymd.settings import Settings
 from raymd.storage import Storage
+from raymd.student_options import members_of
 from raymd.training.checkpoint import committed_positions
 
 
@@ -39,7 +40,9 @@ class Work:
     monitor: Any
 
 
-def newest_position(storage: Storage, student: str) -> Position:
-    """Where a student stands in storage."""
-    positions = committed_positions(storage, student_folder(student))
-    return positions[-1] if positions else Position(0)
+def newest_position(storage: Storage, unit: str) -> Position:
+    """Where students that are trained together, mostly one, all stand in storage."""
+    committed = [
+        {*committed_positions(storage, student_folder(student))} for student in members_of(unit)
+    ]
+    return max(set.intersection(*committed), default=Position(0))

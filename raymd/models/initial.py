@@ -69,10 +69,7 @@ def load_initial(model: nn.Module, *, source: str, arch: str) -> list[str]:
             network's parameters have a fitting tensor.
         StorageError: Damaged weights of a run.
     """
-    found, state = _read_file(source) if _is_file(source) else _read_run(source, arch=arch)
-    target = model.net if isinstance(model, Upscaled) else model
-    own = target.state_dict()
-    state = _unwrapped(state, own)
+    found, target, own, state = _read(model, source, arch)
     fitting = {
         key: state[key] for key in own if key in state and state[key].shape == own[key].shape
     }
@@ -90,6 +87,43 @@ def load_initial(model: nn.Module, *, source: str, arch: str) -> list[str]:
         more = f" and {len(fresh) - 1} more" if len(fresh) > 1 else ""
         lines.append(f"{arch} keeps fresh: {_mismatch(fresh[0], own, state)}{more}")
     return lines
+
+
+def load_whole(model: nn.Module, *, source: str, arch: str, flag: str) -> str:
+    """Give a network all weights of a source; gives back what the source is.
+
+    Args:
+        model: Changed in place.
+        source, arch: As in ``load_initial``.
+        flag: That the user said.
+
+    Raises:
+        UserError: No such source, or one of which any tensor does not fit.
+        StorageError: Damaged weights of a run.
+    """
+    try:
+        check_source(source, archs=() if _is_file(source) else [arch])
+        found, target, own, state = _read(model, source, arch)
+    except UserError as error:
+        raise UserError(str(error).replace(FLAG, flag)) from error
+    unfit = [key for key in own if key not in state or state[key].shape != own[key].shape]
+    if unfit:
+        raise UserError(
+            f"{found} is no {arch} for this data: {len(unfit)} of {len(own)} tensors do not fit"
+            f" (first: {_mismatch(unfit[0], own, state)}; {flag})"
+        )
+    target.load_state_dict({key: state[key] for key in own})
+    return found
+
+
+def _read(
+    model: nn.Module, source: str, arch: str
+) -> tuple[str, nn.Module, dict[str, Tensor], dict[str, Tensor]]:
+    """What the source is, the network that its weights are of, that one's tensors, the source's."""
+    found, state = _read_file(source) if _is_file(source) else _read_run(source, arch=arch)
+    target = model.net if isinstance(model, Upscaled) else model
+    own = target.state_dict()
+    return found, target, own, _unwrapped(state, own)
 
 
 def _mismatch(key: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:

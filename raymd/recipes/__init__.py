@@ -19,11 +19,12 @@ from raymd.errors import UserError, unknown_name
 from raymd.models.names import FAMILIES, SMALL_IMAGE_MAX_PIXELS, family, has_batchnorm
 from raymd.paths import absolute_path
 from raymd.student_options import OPTIONS, StudentOptions
+from raymd.teaching_options import TEACHING
 from raymd.yaml_text import load_yaml
 
 LrDrop = Literal["exact", "cycle"]
 
-RUN_KEYS = ("epochs", "tin", "td", "lr_drop", "augment", "mixup_alpha")
+RUN_KEYS = ("epochs", "tin", "td", "lr_drop", "augment", "mixup_alpha", *TEACHING)
 VARIANTS = ("without_batchnorm", "adamw", "trained_weights")
 FILE_ENDINGS = (".yaml", ".yml")
 FEW_SAMPLES = 20_000

@@ -27,6 +27,7 @@ from raymd.training.student import StudentState, StudentTask, Sums
 from raymd.view.events import encode_history
 
 KEPT = 2
+PUBLISHED = {"weights": "-weights.safetensors", "ema": "-averaged.safetensors"}
 
 
 def checkpoint_record(folder: str, position: Position) -> str:
@@ -82,21 +83,22 @@ def _commit(task: StudentTask, state: StudentState, all_sums: list[Sums]) -> Non
         task.storage.write(part, encode_history(state.history))
     name = checkpoint_record(task.folder, state.position)
     record = task.storage.commit(name, {**_fields(state, all_sums), FILES: carried}, files=files)
-    _note_committed(state, record)
+    _note_committed(task, state, record)
     _drop_old(task)
 
 
-def _note_committed(state: StudentState, record: dict[str, Any]) -> None:
-    state.publish_id = publish_id(record)
+def _note_committed(task: StudentTask, state: StudentState, record: dict[str, Any]) -> None:
+    state.publish_id = publish_id(task, record)
     if state.best is not None:
         state.best.weights = None
         state.best.entry = record[FILES][state.best.file]
 
 
-def publish_id(record: dict[str, Any]) -> str:
-    """Checksum of a checkpoint's weights: equal weights publish under equal ids, always."""
-    entries = record[FILES].items()
-    return next(e["xxh3_128"] for file, e in entries if file.endswith("-weights.safetensors"))
+def publish_id(task: StudentTask, record: dict[str, Any]) -> str:
+    """Checksum of the weights in a checkpoint that are published from: equal weights publish under
+    equal ids, always."""
+    ending = PUBLISHED[task.settings.publish]
+    return next(e["xxh3_128"] for file, e in record[FILES].items() if file.endswith(ending))
 
 
 def _optimizer_bytes(state: StudentState) -> bytes:
@@ -153,11 +155,17 @@ def _files_of(task: StudentTask, record: str) -> Iterable[str]:
         return ()
 
 
-def load_weights(task: StudentTask, position: Position) -> dict[str, Tensor]:
-    """The weights committed at a position. StorageError if they are missing or damaged."""
+def load_weights(
+    task: StudentTask, position: Position, *, which: str = "weights"
+) -> dict[str, Tensor]:
+    """The weights committed at a position, or their average (``ema``).
+
+    Raises:
+        StorageError: they are missing or damaged.
+    """
     name = checkpoint_record(task.folder, position)
     record = task.storage.record(name)
     if record is None:
         raise StorageError(f"{task.storage.uri}/{name} is missing")
-    file = name.removesuffix(".json") + "-weights.safetensors"
+    file = name.removesuffix(".json") + PUBLISHED[which]
     return load_safetensors(task.storage.read_committed(file, record=record).to_pybytes())

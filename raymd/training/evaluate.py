@@ -3,12 +3,14 @@
 N samples   K classes
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from raymd.data.dataset import Split
-from raymd.data.loader import clean_batches
+from raymd.data.loader import clean_batches, view_batches
 from raymd.distillation.losses import soft_labels
 from raymd.training.student import StudentTask
 
@@ -24,8 +26,9 @@ def predict(
     t: float = 1.0,
     start: int = 0,
     stop: int | None = None,
+    view: int | None = None,
 ) -> Tensor:
-    """Softened class probabilities (Eq. 4) of a split's clean images, float32 [N, K] on the CPU.
+    """Softened class probabilities (Eq. 4) of a split's images, float32 [N, K] on the CPU.
 
     Args:
         task: Whose device and precision to use.
@@ -33,21 +36,35 @@ def predict(
         split: Images and labels.
         t: Temperature.
         start, stop: The range of ids wanted; all by default.
+        view: Which crops to take; None: the clean images.
     """
     model.eval()
-    rows = []
-    for images, _ in clean_batches(
-        split,
-        pixels=task.data.pixels,
-        batch_size=EVAL_BATCH,
-        device=task.device,
-        start=start,
-        stop=stop,
-    ):
-        with task.autocast():
-            logits_BK = model(task.inputs(images))
-        rows.append(soft_labels(logits_BK, t=t).cpu())
-    return torch.cat(rows)
+    common: dict[str, Any] = {
+        "pixels": task.data.pixels,
+        "batch_size": EVAL_BATCH,
+        "device": task.device,
+        "start": start,
+        "stop": stop,
+    }
+    if view is None:
+        batches = clean_batches(split, **common)
+    else:
+        batches = view_batches(split, view=view, seed=task.settings.seed, **common)
+    return torch.cat([soft_labels(task.logits(model, images), t=t).cpu() for images, _ in batches])
+
+
+def held_out_loss(task: StudentTask, model: nn.Module) -> float:
+    """Mean cross entropy of the held-out images; every worker of the student computes all of it.
+
+    Raises:
+        ValueError: nothing is held out.
+    """
+    val = task.data.val
+    if val is None:
+        raise ValueError("no images are held out")
+    probs_NK = predict(task, model, val).double()
+    of_label_N = probs_NK.gather(1, val.labels.cpu().unsqueeze(1)).clamp_min(1e-12)
+    return float(-of_label_N.log().mean())
 
 
 def count_correct(task: StudentTask, model: nn.Module, split: Split) -> int:

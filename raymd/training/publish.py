@@ -1,8 +1,8 @@
 """Publishing: a student's soft labels of every training sample, committed block by block.
 
-Eval mode, clean images, temperature t (Eq. 4). A block is committed first and handed over
-after; one that is committed already and intact is not computed again, so publishing may be ended
-and begun anew anywhere. Equal weights give equal bytes.
+Eval mode, clean images or seeded views of them, temperature t (Eq. 4). A block is committed first
+and handed over after; one that is committed already and intact is not computed again, so publishing
+may be ended and begun anew anywhere. Equal weights give equal bytes.
 """
 
 import time
@@ -15,10 +15,10 @@ from raymd.distillation.schedule import Epoch
 from raymd.distillation.soft_labels import decode_block, encode_block
 from raymd.errors import StorageError
 from raymd.exchange import names
-from raymd.exchange.blocks import commit_block, is_complete, read_block
+from raymd.exchange.blocks import commit_block, is_complete, publication_fields, read_block
 from raymd.exchange.facts import Publication
 from raymd.exchange.folder import Exchange
-from raymd.training.evaluate import predict
+from raymd.training.evaluate import held_out_loss, predict
 from raymd.training.student import Emit, StudentState, StudentTask
 from raymd.view import events
 from raymd.view.event_types import SAMPLE_CLASSES, SAMPLE_ROWS
@@ -38,24 +38,20 @@ def publish(
         emit: Takes the ``published`` event.
     """
     cycle = epoch.cycle
-    if task.ranks.from_first(is_complete(task.storage, cycle)):
+    if not task.publishes or task.ranks.from_first(is_complete(task.storage, cycle)):
         return
     started = time.perf_counter()
-    publication = _announce(task, state, cycle, exchange)
-    num_bytes, sample = 0, list[list[float]]()
-    for block in task.ranks.mine(range(task.layout.num_blocks)):
-        data = None
-        if not _is_published(task, publication, block):
-            data = publish_block(task, state.model, publication, block)
-            num_bytes += data.nbytes
-            sample = sample or sample_of(decode_block(data)[1])
-        exchange.deliver(publication, block=block, data=data)
+    model = published_model(task, state)
+    publication = Publication(
+        cycle, task.student.id, state.accuracy, state.publish_id, published_loss(task, model)
+    )
+    num_bytes, sample = publish_all(task, model, publication, exchange=exchange)
     emit(
         events.published(
             student=task.student.id,
             cycle=cycle,
             accuracy=publication.accuracy,
-            bytes=task.ranks.sum(num_bytes),
+            bytes=num_bytes,
             blocks=task.layout.num_blocks,
             seconds=time.perf_counter() - started,
             sample=sample,
@@ -63,14 +59,41 @@ def publish(
     )
 
 
-def _announce(
-    task: StudentTask, state: StudentState, cycle: int, exchange: Exchange
-) -> Publication:
+def published_model(task: StudentTask, state: StudentState) -> nn.Module:
+    """What a student publishes from: its weights, or their average (``--publish``)."""
+    return state.kept if task.settings.publish == "ema" else state.model
+
+
+def published_loss(task: StudentTask, model: nn.Module) -> float | None:
+    """The held-out loss of what is published, where teachers are weighted by it."""
+    return held_out_loss(task, model) if task.method.weights == "inverse_loss" else None
+
+
+def publish_all(
+    task: StudentTask, model: nn.Module, publication: Publication, *, exchange: Exchange
+) -> tuple[int, list[list[float]]]:
+    """Commit and announce a publication, then all of its blocks, shared by the student's workers.
+
+    Returns:
+        Bytes that were computed, and the first samples' soft labels of this worker's first block.
+    """
+    publication = _announce(task, publication, exchange)
+    num_bytes, sample = 0, list[list[float]]()
+    for block in task.ranks.mine(range(task.layout.num_blocks)):
+        data = None
+        if not _is_published(task, publication, block):
+            data = publish_block(task, model, publication, block)
+            num_bytes += data.nbytes
+            sample = sample or sample_of(decode_block(data)[1])
+        exchange.deliver(publication, block=block, data=data)
+    return task.ranks.sum(num_bytes), sample
+
+
+def _announce(task: StudentTask, publication: Publication, exchange: Exchange) -> Publication:
     """Commit and announce the publication, once for all workers of the student."""
-    publication = Publication(cycle, task.student.id, state.accuracy, state.publish_id)
     if task.ranks.is_first:
-        fields = {"accuracy": publication.accuracy, "publish_id": publication.publish_id}
-        task.storage.commit(names.publication_record(cycle, task.student.id), fields)
+        name = names.publication_record(publication.cycle, publication.student)
+        task.storage.commit(name, publication_fields(publication))
         exchange.announce(publication)
     return task.ranks.from_first(publication)
 
@@ -110,7 +133,10 @@ def compute_block(
         model: Its network, with the weights it published from; put into eval mode.
     """
     first, stop = task.layout.rows(block)
-    probs_NK = predict(task, model, task.data.train, t=task.settings.t, start=first, stop=stop)
+    view = task.crops_of(publication.cycle, task.layout.view(block))
+    probs_NK = predict(
+        task, model, task.data.train, t=task.settings.temperature, start=first, stop=stop, view=view
+    )
     rows_NK: np.ndarray = probs_NK.numpy().astype(np.dtype(ENCODING))
     return encode_block(rows_NK, metadata=block_metadata(task, publication, block))
 
@@ -123,9 +149,10 @@ def block_metadata(task: StudentTask, publication: Publication, block: int) -> d
         "student": publication.student,
         "publish_id": publication.publish_id,
         "accuracy": publication.accuracy,
+        **({} if publication.loss is None else {"loss": publication.loss}),
         "first_id": task.layout.rows(block)[0],
         "view": task.layout.view(block),
-        "t": task.settings.t,
+        "t": task.settings.temperature,
         "fingerprint": task.data.fingerprint,
         "encoding": ENCODING,
     }

@@ -16,11 +16,12 @@ from raymd.errors import StorageError
 from raymd.exchange import names
 from raymd.exchange.blocks import read_block, read_roster
 from raymd.exchange.damaged import Damaged, DamagedBlockError
-from raymd.exchange.facts import CommitRoster, MergeBlock, Publication
+from raymd.exchange.facts import FROZEN, CommitRoster, MergeBlock, Publication
 from raymd.exchange.merge import merge_block
 from raymd.storage import FILES, checksum
 from raymd.training.building import new_model
 from raymd.training.checkpoint import checkpoint_record, load_weights, publish_id
+from raymd.training.frozen import frozen_publication, frozen_task, load_frozen
 from raymd.training.publish import compute_block, publish_block
 from raymd.training.ranks import ALONE
 from raymd.training.student import Emit, StudentTask
@@ -48,7 +49,7 @@ def rebuild(task: StudentTask, emit: Emit, damaged: Damaged) -> np.ndarray:
     before = _recorded_checksum(task, damaged)
     try:
         if damaged.kind == "student":
-            owner = _task_of(task, damaged.id)
+            owner = task_of(task, damaged.id)
             data = _student_block(owner, damaged.cycle, damaged.block, make=publish_block)
         else:
             data = _teacher_block(task, damaged)
@@ -85,10 +86,14 @@ def _recorded_checksum(task: StudentTask, damaged: Damaged) -> str | None:
     return original
 
 
-def _task_of(task: StudentTask, student: str) -> StudentTask:
-    """The same run as another student sees it, alone on this worker."""
-    configs = {config.id: config for config in task.settings.students}
-    return replace(task, student=configs[student], ranks=ALONE)
+def task_of(task: StudentTask, member: str) -> StudentTask:
+    """The same run as another student or a frozen teacher sees it, alone on this worker."""
+    alone = replace(task, ranks=ALONE)
+    for teacher in task.settings.teachers:
+        if teacher.id == member:
+            return frozen_task(alone, teacher)
+    (student,) = (student for student in task.settings.students if student.id == member)
+    return alone.as_student(student)
 
 
 def published(task: StudentTask, cycle: int) -> tuple[Position, Publication]:
@@ -103,18 +108,37 @@ def published(task: StudentTask, cycle: int) -> tuple[Position, Publication]:
     record = task.storage.record(name)
     if record is None:
         raise StorageError(f"{task.storage.uri}/{name} is missing")
-    publication = Publication(cycle, task.student.id, record["accuracy"], publish_id(record))
+    publication = Publication(cycle, task.student.id, record["accuracy"], publish_id(task, record))
     roster = read_roster(task.storage, cycle)
     entries = {p.student: p for p in roster.publications} if roster is not None else {}
-    if entries.get(task.student.id, publication) != publication:
+    entry = entries.get(task.student.id, publication)
+    publication = replace(publication, loss=entry.loss)
+    if entry != publication:
         raise StorageError(f"{task.storage.uri}/{name} is not what cycle {cycle} was made from")
     return position, publication
 
 
-def _student_block(task: StudentTask, cycle: int, block: int, *, make: MakeBlock) -> np.ndarray:
+def published_network(task: StudentTask, cycle: int) -> tuple[nn.Module, Publication]:
+    """What the task's student, or frozen teacher, published from in a cycle, and what it announced.
+
+    Args:
+        task: Of ``task_of``.
+        cycle: Any that the member took part in; frozen teachers are the same in all.
+
+    Raises:
+        StorageError: as ``published``.
+    """
+    if any(teacher.id == task.student.id for teacher in task.settings.teachers):
+        model = load_frozen(task)
+        return model, frozen_publication(task, model)
     position, publication = published(task, cycle)
     model, _ = new_model(task, initialise=False)
-    model.load_state_dict(load_weights(task, position))
+    model.load_state_dict(load_weights(task, position, which=task.settings.publish))
+    return model, publication
+
+
+def _student_block(task: StudentTask, cycle: int, block: int, *, make: MakeBlock) -> np.ndarray:
+    model, publication = published_network(task, cycle)
     return make(task, model, publication, block)
 
 
@@ -122,8 +146,12 @@ def _teacher_block(task: StudentTask, damaged: Damaged) -> np.ndarray:
     cycle, teacher, block = damaged.cycle, damaged.id, damaged.block
     roster = _roster(task, cycle)
     weights = roster.weights[teacher]
-    sources = {student: _source(_task_of(task, student), cycle, block) for student in weights}
-    order = MergeBlock(cycle, teacher, block, weights, roster.revision)
+    frozen = frozenset(p.student for p in roster.publications if p.cycle == FROZEN)
+    order = MergeBlock(cycle, teacher, block, weights, roster.revision, frozen)
+    sources = {
+        member: _source(task_of(task, member), order.published_in(member), block)
+        for member in weights
+    }
     return merge_block(task.storage, order, sources=sources)
 
 

@@ -6,6 +6,7 @@ cycle is still there.
 """
 
 import io
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -24,7 +25,7 @@ from raymd.training.checkpoint import (
     publish_id,
     sweep,
 )
-from raymd.training.student import Best, StudentState, StudentTask, Sums
+from raymd.training.student import Best, Member, StudentState, StudentTask, Sums
 
 
 class Found(NamedTuple):
@@ -53,6 +54,52 @@ def restore(task: StudentTask, *, start: Position) -> StudentState:
     if found.record is not None:
         _load(task, state, found.record, found.position)
     state.notes += found.notes
+    return state
+
+
+def restore_together(tasks: Sequence[StudentTask], *, start: Position) -> list[Member]:
+    """Students that are trained together, all at one position: the newest that all have intact.
+
+    Args:
+        tasks: The students; mostly one.
+        start: As in ``restore``.
+
+    Raises:
+        StorageError: as in ``restore``.
+    """
+    if len(tasks) == 1:
+        return [Member(tasks[0], restore(tasks[0], start=start))]
+    ranks = tasks[0].ranks
+    at = ranks.from_first(_newest_common(tasks) if ranks.is_first else None)
+    assert at is not None
+    return [Member(task, _restore_at(task, at, start=start)) for task in tasks]
+
+
+def _newest_common(tasks: Sequence[StudentTask]) -> Position:
+    positions = [set(committed_positions(task.storage, task.folder)) for task in tasks]
+    for position in sorted(set.intersection(*positions), reverse=True):
+        try:
+            for task in tasks:
+                task.storage.check_committed(checkpoint_record(task.folder, position))
+        except StorageError:
+            continue  # each step needs nobody but these students, so any earlier one will do
+        return position
+    return tasks[0].schedule.start
+
+
+def _restore_at(task: StudentTask, at: Position, *, start: Position) -> StudentState:
+    record = task.storage.record(checkpoint_record(task.folder, at))
+    if task.ranks.is_first:
+        task.storage.remove_leftovers(f"{task.folder}/checkpoints")
+        sweep(task, kept=[at])
+    state = new_state(task, initialise=record is None)
+    if record is not None:
+        _load(task, state, record, at)
+    if at < start:
+        state.notes.append(
+            f"{task.student.id}: the checkpoint at {_where(start)} is missing or damaged, here or"
+            f" of one it is trained with; going on from {_where(at)}"
+        )
     return state
 
 
@@ -150,7 +197,7 @@ def _load(
     if record["best"] is not None:
         entry = record[FILES][record["best"]["file"]]
         state.best = Best(**record["best"], entry=entry)
-    state.publish_id = publish_id(record)
+    state.publish_id = publish_id(task, record)
 
 
 def _load_averaged(

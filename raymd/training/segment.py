@@ -7,6 +7,7 @@ barriers a student needs nobody, so segments of different students may run in an
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,17 +15,16 @@ import torch
 
 from raymd.data.loader import EpochLoader
 from raymd.distillation.schedule import Epoch, Position
-from raymd.distillation.soft_labels import TeacherRows
 from raymd.exchange.folder import Exchange
 from raymd.training.checkpoint import commit_checkpoint, weights_of
+from raymd.training.epoch import epoch_record, train_epoch
 from raymd.training.evaluate import count_correct
 from raymd.training.finish import finish
 from raymd.training.progress import Progress
-from raymd.training.publish import publish
-from raymd.training.restore import restore
-from raymd.training.step import epoch_record, train_epoch
-from raymd.training.student import Best, Emit, StudentState, StudentTask, Sums
-from raymd.training.teachers import Teachers
+from raymd.training.publish import publish, published_model
+from raymd.training.restore import restore_together
+from raymd.training.student import Best, Emit, Member, StudentState, StudentTask, Sums
+from raymd.training.teachers import BatchTeacher, Teachers
 from raymd.view import events
 
 Ending = Literal["reached", "stopped"]
@@ -39,7 +39,7 @@ class SegmentResult:
 
 
 def run_segment(
-    task: StudentTask,
+    tasks: Sequence[StudentTask],
     *,
     start: Position,
     stop: Position,
@@ -47,15 +47,15 @@ def run_segment(
     emit: Emit,
     stopping: threading.Event,
 ) -> SegmentResult:
-    """Train one student from its newest commit to ``stop``.
+    """Train students from their newest commit to ``stop``.
 
     Reaching a barrier, a student publishes at once, and waits for the teacher only when it goes
     on; so a segment that ends at a barrier leaves behind all that the others need.
 
     Args:
-        task: The student.
+        tasks: One student; or those that take every step together, all of them on the same workers.
         start: A position the caller knows to be committed.
-        stop: Where to end; ``schedule.end`` also writes the student's final files.
+        stop: Where to end; ``schedule.end`` also writes the students' final files.
         exchange: The way to the other students.
         emit: Takes events, for people to see; nothing depends on them.
         stopping: Once set, the segment commits after the step under way and returns.
@@ -68,57 +68,90 @@ def run_segment(
         StorageError: committed files are damaged, and nothing intact leads on.
         StorageWriteError: the disk is full or read-only; what was committed is intact.
     """
-    schedule = task.schedule
-    state = restore(task, start=start)
-    emit(_started(task, state))
-    for text in state.notes:
-        emit(events.note(text=text))
-    if state.best is None and state.position.epoch > 0 and state.position.step == 0:
-        _evaluate(task, state, schedule.epochs[state.position.epoch - 1])  # the best were lost
+    members = restore_together(tasks, start=start)
+    task, state = members[0]  # where one is, and what it is told, all are
+    schedule, ranks = task.schedule, task.ranks
+    for member in members:
+        _begin(member, emit)
     loader = task.loader()
     teachers = Teachers(task, exchange, stopping, emit)
     while True:
         barrier = schedule.barrier_at(state.position)
         if barrier is not None:
-            commit_checkpoint(task, state)
-            publish(task, state, barrier, exchange=exchange, emit=emit)
-        if state.position >= stop or task.ranks.any(stopping.is_set())[0]:
+            commit_all(members)
+            for member in members:
+                publish(*member, barrier, exchange=exchange, emit=emit)
+        if state.position >= stop or ranks.any(stopping.is_set())[0]:
             break
         epoch = schedule.epochs[state.position.epoch]
         teacher, stopped = teachers.for_epoch(epoch)
-        if stopped or not _run_epoch(task, state, epoch, loader, teacher, emit, stopping):
+        if stopped or not _run_epoch(members, epoch, loader, teacher, emit, stopping):
             break
-    commit_checkpoint(task, state)
-    epoch_index, step = state.position
-    if state.position < stop:
-        emit(events.stopped(student=task.student.id, epoch=epoch_index, step=step))
-    elif state.position == schedule.end and task.ranks.is_first:
-        finish(task, state)
-        emit(events.finished(student=task.student.id))
+    commit_all(members)
+    for member in members:
+        _leave(member, stop, emit)
     return SegmentResult("reached" if state.position >= stop else "stopped", state.position)
 
 
+def commit_all(members: Sequence[Member]) -> None:
+    """Commit the states of all, where they are not committed yet."""
+    for task, state in members:
+        commit_checkpoint(task, state)
+
+
+def _begin(member: Member, emit: Emit) -> None:
+    task, state = member
+    emit(_started(task, state))
+    for text in state.notes:
+        emit(events.note(text=text))
+    if state.best is None and state.position.epoch > 0 and state.position.step == 0:
+        # the best were lost
+        _evaluate(task, state, task.schedule.epochs[state.position.epoch - 1])
+
+
+def _leave(member: Member, stop: Position, emit: Emit) -> None:
+    task, state = member
+    epoch, step = state.position
+    if state.position < stop:
+        emit(events.stopped(student=task.student.id, epoch=epoch, step=step))
+    elif state.position == task.schedule.end and task.ranks.is_first:
+        finish(task, state)
+        emit(events.finished(student=task.student.id))
+
+
 def _run_epoch(
-    task: StudentTask,
-    state: StudentState,
+    members: Sequence[Member],
     epoch: Epoch,
     loader: EpochLoader,
-    teacher: TeacherRows | None,
+    teacher: BatchTeacher | None,
     emit: Emit,
     stopping: threading.Event,
 ) -> bool:
     """Train to the epoch's end, evaluate, record. False if told to stop before."""
-    progress = Progress(task, state, epoch, loader.steps, emit)
+    task, state = members[0]
+    told = [Progress(*member, epoch, loader.steps, emit) for member in members]
 
     def after_step() -> bool:
-        progress.tell()
+        for progress in told:
+            progress.tell()
         due, stop = task.ranks.any(commit_due(task, state), stopping.is_set())
         if due and not stop:  # a stop commits anyway
-            commit_checkpoint(task, state)
+            commit_all(members)
         return stop
 
-    if not train_epoch(task, state, epoch, loader, teacher, after_step=after_step):
+    if not train_epoch(members, epoch, loader, teacher, after_step=after_step):
         return False
+    records = [_close_epoch(member, epoch) for member in members]
+    if task.ranks.any(commit_due(task, state))[0]:
+        commit_all(members)
+    for record in records:
+        emit(record)
+    return True
+
+
+def _close_epoch(member: Member, epoch: Epoch) -> events.EpochEvent:
+    """Evaluate a student at an epoch's end and note what the epoch came to."""
+    task, state = member
     _share_buffers(task, state)
     val_accuracy = _evaluate(task, state, epoch)
     lr = state.optimizer.param_groups[0]["lr"]
@@ -130,10 +163,7 @@ def _run_epoch(
     state.position = Position(epoch.index + 1)
     state.epochs_since_commit += 1
     state.sums = Sums()
-    if task.ranks.any(commit_due(task, state))[0]:
-        commit_checkpoint(task, state)
-    emit(record)
-    return True
+    return record
 
 
 def commit_due(task: StudentTask, state: StudentState) -> bool:
@@ -183,7 +213,7 @@ def _accuracy_of_weights(
         return record["train_accuracy"]
     coming = task.schedule.barrier_at(Position(epoch.index + 1))
     ends = epoch.index + 1 == task.settings.epochs
-    if state.averaged is None or ends or coming is None:
+    if published_model(task, state) is state.kept or ends or coming is None:
         return val_accuracy
     return count_correct(task, state.model, task.data.val) / len(task.data.val)
 

@@ -7,8 +7,8 @@ random is drawn from hashes of (seed, student, position), so a state holds no ge
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import torch
 import xxhash
@@ -19,7 +19,7 @@ from raymd.config import CheckpointEvery
 from raymd.data.dataset import Dataset
 from raymd.data.loader import EpochLoader
 from raymd.data.splits import Prepared, prepare
-from raymd.distillation.methods import Method, get_method
+from raymd.distillation.methods import Method
 from raymd.distillation.schedule import Epoch, Position, Schedule
 from raymd.distillation.soft_labels import BlockLayout
 from raymd.result import student_folder
@@ -43,6 +43,12 @@ def prepare_for(settings: Settings, dataset: Dataset) -> Prepared:
         augment=settings.augment,
         mixup_alpha=settings.mixup_alpha,
     )
+
+
+def layout_of(settings: Settings, data: Prepared) -> BlockLayout:
+    """How a run's soft labels are cut into blocks; none where no soft labels are published."""
+    stored = settings.teaching().source == "stored"
+    return replace(data.layout, num_views=max(1, settings.views) if stored else 0)
 
 
 def draw_seed(*parts: int | str) -> int:
@@ -87,12 +93,29 @@ class StudentTask:
     @property
     def method(self) -> Method:
         """The run's method."""
-        return get_method(self.settings.method)
+        return self.settings.teaching()
 
     @property
     def layout(self) -> BlockLayout:
         """How the training part is cut into soft-label blocks."""
-        return self.data.layout
+        return layout_of(self.settings, self.data)
+
+    def crops_of(self, cycle: int, view: int) -> int | None:
+        """The number of the crops that a view shows in a cycle; None: the clean images.
+
+        Every cycle has others. Frozen teachers publish for a single one, the first (cycle 0).
+        """
+        views = self.settings.views
+        return max(0, cycle) * views + view if views else None
+
+    def view_of(self, epoch: Epoch) -> int:
+        """The view that a distillation epoch trains on, one after the other."""
+        return epoch.r % max(1, self.settings.views)
+
+    @property
+    def publishes(self) -> bool:
+        """Whether teachers are made from what this student publishes."""
+        return self.student.id in self.settings.publishers
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision the network runs in; losses are float32 in any."""
@@ -100,6 +123,16 @@ class StudentTask:
         if dtype is None:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=dtype)
+
+    def as_student(self, student: StudentConfig) -> "StudentTask":
+        """The same run as another student sees it, on this worker and its ranks."""
+        return replace(self, student=student)
+
+    def logits(self, model: nn.Module, images_BCHW: Tensor) -> Tensor:
+        """A network's logits in the student's precision, [B, K]."""
+        with self.autocast():
+            logits_BK: Tensor = model(self.inputs(images_BCHW))
+        return logits_BK
 
     def loader(self) -> EpochLoader:
         """The batches this worker trains on."""
@@ -112,7 +145,15 @@ class StudentTask:
             device=self.device,
             rank=self.ranks.rank,
             world_size=self.ranks.world_size,
+            ids=self._own_part(),
         )
+
+    def _own_part(self) -> Tensor | None:
+        """The samples it trains on, where each student has its own; None: all."""
+        if self.settings.data_split == "full":
+            return None
+        ids = sorted(student.id for student in self.settings.students)
+        return torch.arange(ids.index(self.student.id), len(self.data.train), len(ids))
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -190,6 +231,13 @@ class StudentState:
     def kept(self) -> nn.Module:
         """The network that is evaluated and kept: the averaged one where there is one."""
         return self.model if self.averaged is None else self.averaged.module
+
+
+class Member(NamedTuple):
+    """One student of those that are trained together; most are trained alone."""
+
+    task: StudentTask
+    state: StudentState
 
 
 def set_lr(task: StudentTask, state: StudentState, epoch: Epoch, *, steps: int) -> None:

@@ -1,22 +1,95 @@
 """A student's teachers, one cycle after the other, waited for where they are not there yet.
 
-Blocks that turn out to be damaged are made again in whichever student waits for them.
+Leaves: for each distillation epoch a BatchTeacher, which gives a batch's soft labels: rows that
+were published before, or what published weights say of the very crops that the student sees. Blocks
+that turn out to be damaged are made again in whichever student waits for them.
+
+    B batch   K classes
 """
 
 import threading
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import torch
+from torch import Tensor, nn
 
+from raymd.data.loader import Batch
+from raymd.distillation.losses import mix_rows, soft_labels
+from raymd.distillation.methods import WEIGHTS
 from raymd.distillation.schedule import Epoch
 from raymd.distillation.soft_labels import TeacherRows, decode_block
-from raymd.exchange.folder import Exchange
+from raymd.exchange.folder import Exchange, Teacher
+from raymd.training.frozen import frozen_task, load_frozen
 from raymd.training.publish import sample_of
-from raymd.training.rebuild import rebuild
+from raymd.training.rebuild import published_network, rebuild, task_of
 from raymd.training.student import Emit, StudentTask
 from raymd.view import events
 from raymd.view.event_types import SAMPLE_ROWS
+
+
+class BatchTeacher(Protocol):
+    """Whoever teaches an epoch."""
+
+    @property
+    def crops(self) -> int | None:
+        """The number of the crops that it knows; None: it knows any."""
+
+    def rows(self, batch: Batch) -> Tensor:
+        """Its soft labels of a batch, float32 [B, K] on the device; no gradient reaches them."""
+
+
+@dataclass(frozen=True)
+class StoredTeacher:
+    """Soft labels that were published, looked up by sample id.
+
+    Attributes:
+        task: Whose device it serves.
+        teacher: The cycle's rows.
+        view: Which of them.
+        crops: What the view shows; None: clean images, which serve for any crop.
+    """
+
+    task: StudentTask
+    teacher: TeacherRows
+    view: int = 0
+    crops: int | None = None
+
+    def rows(self, batch: Batch) -> Tensor:
+        """Mixed as the batch's images are."""
+        rows_BK = self.teacher.rows(batch.sample_ids.cpu(), view=self.view)
+        if batch.mixed is not None:
+            partners_BK = self.teacher.rows(batch.mixed.sample_ids.cpu(), view=self.view)
+            rows_BK = mix_rows(rows_BK, partners_BK, share=batch.mixed.share)
+        return rows_BK.to(self.task.device, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class LiveTeacher:
+    """Published weights, evaluated on the student's own crops, mixed images and all.
+
+    Attributes:
+        members: Each with the task it runs under, in id order.
+        weights: Theirs, in that order.
+    """
+
+    members: Sequence[tuple[StudentTask, nn.Module]]
+    weights: Sequence[float]
+    crops: int | None = None
+
+    @torch.no_grad()
+    def rows(self, batch: Batch) -> Tensor:
+        """The members' weighted mean (Eq. 8), in eval mode at the run's temperature."""
+        total_BK: Tensor | None = None
+        for (task, model), weight in zip(self.members, self.weights, strict=True):
+            logits_BK = task.logits(model.eval(), batch.images)
+            probs_BK = soft_labels(logits_BK, t=task.settings.temperature) * weight
+            total_BK = probs_BK if total_BK is None else total_BK.add_(probs_BK)
+        assert total_BK is not None
+        return total_BK
 
 
 class Teachers:
@@ -30,45 +103,79 @@ class Teachers:
         self.stopping = stopping
         self.emit = emit
         self._cycle: int | None = None
-        self._rows: TeacherRows | None = None
+        self._teacher: TeacherRows | LiveTeacher | None = None
 
-    def for_epoch(self, epoch: Epoch) -> tuple[TeacherRows | None, bool]:
+    def for_epoch(self, epoch: Epoch) -> tuple[BatchTeacher | None, bool]:
         """The epoch's teacher (None if it has none), waited for if need be, and whether the
         student was told to stop instead."""
-        if epoch.phase == "independent":
+        if epoch.phase == "independent" or self.task.method.is_cohort:
             return None, False
         if self._cycle != epoch.cycle:
-            self._cycle, self._rows = None, None
-            rows = self._fetch(epoch.cycle)
+            self._cycle, self._teacher = None, None
+            teacher = self._fetch(epoch.cycle)
             # Each worker has waited by itself; they go on together or not at all.
-            if self.task.ranks.any(rows is None)[0]:
+            if self.task.ranks.any(teacher is None)[0]:
                 return None, True
-            self._cycle, self._rows = epoch.cycle, rows
-        return self._rows, False
+            self._cycle, self._teacher = epoch.cycle, teacher
+        if isinstance(self._teacher, TeacherRows):
+            view = self.task.view_of(epoch)
+            crops = self.task.crops_of(epoch.cycle, view)
+            return StoredTeacher(self.task, self._teacher, view, crops), False
+        return self._teacher, False
 
-    def _fetch(self, cycle: int) -> TeacherRows | None:
+    def _fetch(self, cycle: int) -> TeacherRows | LiveTeacher | None:
         task, started = self.task, time.perf_counter()
-        name = task.method.teacher_of(task.student.id)
+        if not task.method.exchanges:
+            return frozen_teacher(task)
         teacher = self.exchange.teacher(
             cycle,
-            name,
+            task.method.teacher_of(task.student.id),
             num_blocks=task.layout.num_blocks,
             stop=self.stopping,
             rebuild=partial(rebuild, task, self.emit),
         )
         if teacher is None:
             return None
+        waited_s = time.perf_counter() - started
+        if task.method.source == "live":
+            live = live_teacher(task, cycle, teacher.weights)
+            self._tell(cycle, teacher, waited_s, [])
+            return live
         blocks = [decode_block(block)[1] for block in teacher.blocks]
         rows = TeacherRows(blocks, layout=task.layout)
         shown = torch.arange(min(SAMPLE_ROWS, task.layout.num_samples))
+        self._tell(cycle, teacher, waited_s, sample_of(rows.rows(shown).numpy()))
+        return rows
+
+    def _tell(
+        self, cycle: int, teacher: Teacher, waited_s: float, sample: list[list[float]]
+    ) -> None:
         self.emit(
             events.taught(
-                student=task.student.id,
+                student=self.task.student.id,
                 cycle=cycle,
-                teacher=name,
+                teacher=self.task.method.teacher_of(self.task.student.id),
                 weights=dict(teacher.weights),
-                waited_s=time.perf_counter() - started,
-                sample=sample_of(rows.rows(shown).numpy()),
+                waited_s=waited_s,
+                sample=sample,
             )
         )
-        return rows
+
+
+def live_teacher(task: StudentTask, cycle: int, weights: Mapping[str, float]) -> LiveTeacher:
+    """The weights that a cycle's members published, from the checkpoints they published from.
+
+    Raises:
+        StorageError: one is missing or damaged.
+    """
+    tasks = [task_of(task, member) for member in weights]
+    members = [(member, published_network(member, cycle)[0]) for member in tasks]
+    return LiveTeacher(members, tuple(weights.values()))
+
+
+def frozen_teacher(task: StudentTask) -> LiveTeacher:
+    """The run's frozen teachers, all alike, without waiting for anybody."""
+    weights = WEIGHTS["uniform"]({teacher.id: 1.0 for teacher in task.settings.teachers})
+    tasks = {teacher.id: frozen_task(task, teacher) for teacher in task.settings.teachers}
+    members = [(tasks[member], load_frozen(tasks[member])) for member in weights]
+    return LiveTeacher(members, tuple(weights.values()))

@@ -23,8 +23,8 @@ from raymd.data.splits import prepare
 from raymd.settings import Settings, StudentConfig
 from raymd.storage import Storage
 from raymd.training.building import new_state
-from raymd.training.step import train_epoch
-from raymd.training.student import AUTOCAST_DTYPES, StudentState, StudentTask, Sums
+from raymd.training.epoch import train_epoch
+from raymd.training.student import AUTOCAST_DTYPES, Member, StudentState, StudentTask, Sums
 from tests.bench.pairs import alternate, report
 
 
@@ -62,7 +62,7 @@ def inside_raymd(task: StudentTask, state: StudentState) -> float:
     state.position, state.sums = task.schedule.start, Sums()
     loader = task.loader()
     started = time.perf_counter()
-    train_epoch(task, state, epoch, loader, None, after_step=lambda: False)
+    train_epoch([Member(task, state)], epoch, loader, None, after_step=lambda: False)
     return len(task.data.train) / (time.perf_counter() - started)
 
 

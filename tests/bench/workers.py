@@ -17,9 +17,9 @@ import torch
 import torch.distributed as dist
 
 from raymd.training.building import new_state
+from raymd.training.epoch import train_epoch
 from raymd.training.ranks import Ranks
-from raymd.training.step import train_epoch
-from raymd.training.student import StudentTask, Sums
+from raymd.training.student import Member, StudentTask, Sums
 from tests.bench.pairs import alternate, report
 from tests.bench.train_step import make_task
 
@@ -44,7 +44,7 @@ def worker(
             dist.barrier()
             started = time.perf_counter()
             train_epoch(
-                task, state, epoch, loader, None,
+                [Member(task, state)], epoch, loader, None,
                 after_step=lambda: task.ranks.any(False, False)[1],
             )  # fmt: skip
             dist.barrier()

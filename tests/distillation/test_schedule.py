@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 
+from raymd.distillation.methods import get_method
 from raymd.distillation.schedule import Position, Schedule, build_schedule, drop_epochs
 from raymd.errors import UserError
 
@@ -11,7 +12,7 @@ from raymd.errors import UserError
 def schedule(
     method: str = "md", *, epochs: int = 320, tin: int = 10, td: int = 30, lr_drop: str = "exact"
 ) -> Schedule:
-    return build_schedule(method=method, epochs=epochs, tin=tin, td=td, lr_drop=lr_drop)
+    return build_schedule(method=get_method(method), epochs=epochs, tin=tin, td=td, lr_drop=lr_drop)
 
 
 def drops(plan: Schedule) -> list[int]:

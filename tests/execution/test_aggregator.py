@@ -16,6 +16,7 @@ import pytest
 import ray
 
 from raymd.distillation.aggregation import merge_rows
+from raymd.distillation.methods import get_method
 from raymd.distillation.soft_labels import decode_block
 from raymd.exchange import names
 from raymd.exchange.blocks import committed_blocks, read_losses, read_roster
@@ -56,7 +57,7 @@ class Rig:
         self.aggregator = start_aggregator(
             self.storage,
             attempt=uuid.uuid4().hex[:8],
-            method="md",
+            method=get_method("md"),
             students=STUDENTS,
             num_blocks=BLOCKS,
             monitor=name,

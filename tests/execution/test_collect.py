@@ -38,7 +38,7 @@ def test_lost_student_stands_in_the_result_and_in_no_later_teacher_or_ensemble(
         if stop == kept.schedule.end:
             exchange.lose(Loss("tiny6", "its GPU burnt", epoch=3, step=2))
         run_segment(
-            task, start=Position(0), stop=stop, exchange=exchange, emit=lambda event: None,
+            [task], start=Position(0), stop=stop, exchange=exchange, emit=lambda event: None,
             stopping=threading.Event(),
         )  # fmt: skip
     result = collect(storage, settings, data, seconds=1.0, object_store_peak_bytes=77)

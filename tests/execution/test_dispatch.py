@@ -6,10 +6,13 @@ from collections.abc import Mapping
 
 import pytest
 
+from raymd.distillation.methods import get_method
 from raymd.distillation.schedule import Position, Schedule, build_schedule
 from raymd.execution.dispatch import Assign, Close, Dispatch, Segment, Standing
 
-SCHEDULE = build_schedule(method="md", epochs=7, tin=1, td=2, lr_drop="exact")  # barriers 1, 4
+SCHEDULE = build_schedule(
+    method=get_method("md"), epochs=7, tin=1, td=2, lr_drop="exact"
+)  # barriers 1, 4
 START = Standing(Position(0))
 
 
@@ -102,7 +105,9 @@ def test_longest_segment_goes_first() -> None:
 
 
 def test_independent_students_need_no_barrier() -> None:
-    schedule = build_schedule(method="independent", epochs=7, tin=1, td=2, lr_drop="exact")
+    schedule = build_schedule(
+        method=get_method("independent"), epochs=7, tin=1, td=2, lr_drop="exact"
+    )
     play = Play(dispatch({"a": 1, "b": 1}, slots=1, schedule=schedule))
     play.run()
     assert play.segments("a") == play.segments("b") == [(Position(0), schedule.end)]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import ray
 
+from raymd.distillation.methods import get_method
 from raymd.distillation.schedule import Position, build_schedule
 from raymd.execution import drive
 from raymd.execution.dispatch import Dispatch, Segment, Standing
@@ -26,7 +27,9 @@ __all__ = ["small_ray"]
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.usefixtures("small_ray")]
 
-SCHEDULE = build_schedule(method="md", epochs=7, tin=1, td=2, lr_drop="exact")  # barriers 1, 4
+SCHEDULE = build_schedule(
+    method=get_method("md"), epochs=7, tin=1, td=2, lr_drop="exact"
+)  # barriers 1, 4
 Act = Callable[["ActingSlot", Segment], SegmentRecord]
 
 

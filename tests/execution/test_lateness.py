@@ -1,10 +1,13 @@
 """Slow students on a clock of the test's own."""
 
+from raymd.distillation.methods import get_method
 from raymd.distillation.schedule import Position, build_schedule
 from raymd.execution.dispatch import Standing
 from raymd.execution.lateness import Lateness
 
-SCHEDULE = build_schedule(method="md", epochs=7, tin=1, td=2, lr_drop="exact")  # barriers 1, 4
+SCHEDULE = build_schedule(
+    method=get_method("md"), epochs=7, tin=1, td=2, lr_drop="exact"
+)  # barriers 1, 4
 
 
 def lateness(*students: str, timeout_s: float | None = 10.0) -> Lateness:

@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import nn
 
 from raymd.config import FitConfig
+from raymd.distillation.methods import get_method
 from raymd.distillation.schedule import Position, Schedule, build_schedule
 from raymd.errors import RaymdError, UserError
 from raymd.exchange.memory import exchange_bytes
@@ -42,6 +43,7 @@ STUDENT = StudentConfig(id="tiny4", arch="tiny4", lr=0.1, batch_size=16)
 
 def schedule(epochs: int, *, tin: int = 2, td: int = 3, **changes: Any) -> Schedule:
     fields: dict[str, Any] = {"method": "md", "lr_drop": "exact", **changes}
+    fields["method"] = get_method(fields["method"])
     return build_schedule(epochs=epochs, tin=tin, td=td, **fields)
 
 

@@ -13,13 +13,13 @@ from raymd.config import CheckpointEvery
 from raymd.data.augment import Augmentation
 from raymd.data.dataset import Dataset, Split
 from raymd.data.splits import Prepared
-from raymd.distillation.methods import get_method
 from raymd.distillation.schedule import Position
 from raymd.exchange.folder import FolderExchange
 from raymd.exchange.ledger import Ledger
 from raymd.models import register_model
 from raymd.settings import Settings, StudentConfig
 from raymd.storage import Storage
+from raymd.training.frozen import frozen_task, publish_frozen
 from raymd.training.segment import run_segment
 from raymd.training.student import StudentTask, prepare_for
 
@@ -97,9 +97,11 @@ def tiny_tasks(
 
 
 def new_exchange(tasks: list[StudentTask]) -> FolderExchange:
+    settings, method = tasks[0].settings, tasks[0].method
     ledger = Ledger(
-        get_method(tasks[0].settings.method),
-        students=[task.student.id for task in tasks],
+        method,
+        students=[task.student.id for task in tasks] if method.students_publish else [],
+        frozen=[teacher.id for teacher in settings.teachers] if method.exchanges else [],
         num_blocks=tasks[0].layout.num_blocks,
     )
     return FolderExchange(tasks[0].storage, ledger)
@@ -111,16 +113,19 @@ def run_to(
     *,
     emit: Callable[[Mapping[str, Any]], None] = lambda event: None,
 ) -> None:
-    """Run all students, one after the other, barrier by barrier."""
+    """Run all students, one after the other, barrier by barrier; frozen teachers first."""
     exchange = new_exchange(tasks)
-    schedule = tasks[0].schedule
+    schedule, settings = tasks[0].schedule, tasks[0].settings
+    for teacher in settings.teachers if tasks[0].method.exchanges else ():
+        publish_frozen(frozen_task(tasks[0], teacher), exchange=exchange, emit=emit)
+    units = [tasks] if tasks[0].method.is_cohort else [[task] for task in tasks]
     ends = [Position(epoch) for epoch in schedule.barriers] + [schedule.end]
     for end in ends:
         if stop is not None and end > stop:
             break
-        for task in tasks:
+        for unit in units:
             run_segment(
-                task, start=schedule.start, stop=end, exchange=exchange, emit=emit,
+                unit, start=schedule.start, stop=end, exchange=exchange, emit=emit,
                 stopping=threading.Event(),
             )  # fmt: skip
 

@@ -91,7 +91,7 @@ def _worker(
     # only the last rank is told to stop, or killed: the others have to notice
     asks = kw["asks"] if rank == world_size - 1 else None
     run_segment(
-        task, start=task.schedule.start, stop=task.schedule.end, exchange=SharedExchange(task),
+        [task], start=task.schedule.start, stop=task.schedule.end, exchange=SharedExchange(task),
         emit=lambda event: None, stopping=CountedStop(asks=asks, kill=kw["kill"]),
     )  # fmt: skip
     dist.destroy_process_group()

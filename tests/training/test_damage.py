@@ -62,7 +62,7 @@ def first_to(folder: Path, stop: Position) -> None:
     """Only the first student goes on."""
     tasks = tasks_in(folder)
     run_segment(
-        tasks[0], start=Position(0), stop=stop, exchange=new_exchange(tasks), emit=lambda e: None,
+        tasks[:1], start=Position(0), stop=stop, exchange=new_exchange(tasks), emit=lambda e: None,
         stopping=threading.Event(),
     )  # fmt: skip
 
@@ -193,7 +193,7 @@ def test_checkpoint_that_is_not_there_any_more_is_told_of(tmp_path: Path, whole:
     checkpoints_of_first(tmp_path)[-1].unlink()
     tasks, events = tasks_in(tmp_path), list[Any]()
     run_segment(
-        tasks[0], start=BARRIERS[0], stop=BARRIERS[0], exchange=new_exchange(tasks),
+        tasks[:1], start=BARRIERS[0], stop=BARRIERS[0], exchange=new_exchange(tasks),
         emit=events.append, stopping=threading.Event(),
     )  # fmt: skip
     (note,) = (event["text"] for event in events if event["event"] == "note")

@@ -2,11 +2,12 @@
 
 import pytest
 
+from raymd.distillation.methods import get_method
 from raymd.distillation.schedule import build_schedule
 from raymd.settings import StudentConfig
 from raymd.training.learning_rate import learning_rate
 
-SCHEDULE = build_schedule(method="md", epochs=4, tin=1, td=1, lr_drop="exact")
+SCHEDULE = build_schedule(method=get_method("md"), epochs=4, tin=1, td=1, lr_drop="exact")
 
 
 def rate(epoch: int, step: int, **options: object) -> float:

@@ -45,7 +45,7 @@ def stopped_in_the_middle(storage: Storage, **changes: Any) -> None:
         left = iter([False, False])
         stopping.is_set = lambda left=left: next(left, True)
         result = run_segment(
-            task, start=Position(0), stop=task.schedule.end, exchange=new_exchange([task]),
+            [task], start=Position(0), stop=task.schedule.end, exchange=new_exchange([task]),
             emit=lambda event: None, stopping=stopping,
         )  # fmt: skip
         assert result.ending == "stopped"
@@ -147,7 +147,7 @@ def test_checkpoint_of_every_epoch_is_there(storage: Storage) -> None:
     task = replace(tiny_tasks(storage, settings)[0], checkpoint_every=CheckpointEvery(epochs=1))
     seen = set()
     run_segment(
-        task, start=Position(0), stop=task.schedule.end, exchange=new_exchange([task]),
+        [task], start=Position(0), stop=task.schedule.end, exchange=new_exchange([task]),
         emit=lambda event: seen.update(committed_positions(storage, task.folder)),
         stopping=threading.Event(),
     )  # fmt: skip

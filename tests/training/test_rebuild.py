@@ -56,7 +56,7 @@ def tasks(tmp_path: Path) -> list[StudentTask]:
 
 def only(task: StudentTask, tasks: list[StudentTask], *, stop: Position) -> None:
     run_segment(
-        task, start=Position(0), stop=stop, exchange=new_exchange(tasks), emit=lambda e: None,
+        [task], start=Position(0), stop=stop, exchange=new_exchange(tasks), emit=lambda e: None,
         stopping=threading.Event(),
     )  # fmt: skip
 

@@ -135,7 +135,7 @@ def test_md_and_independent_are_bit_identical_until_the_first_distillation_step(
         for stop in (Position(2), Position(3)):
             for task in tasks:
                 run_segment(
-                    task, start=Position(0), stop=stop, exchange=exchange, emit=lambda e: None,
+                    [task], start=Position(0), stop=stop, exchange=exchange, emit=lambda e: None,
                     stopping=threading.Event(),
                 )  # fmt: skip
                 weights[method, task.student.id, stop.epoch] = load_weights(task, stop)
@@ -248,7 +248,7 @@ def test_a_stopped_student_has_committed_and_goes_on(storage: Storage) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.SGD, "step", step)
         result = run_segment(
-            tasks[0], start=Position(0), stop=tasks[0].schedule.end,
+            tasks[:1], start=Position(0), stop=tasks[0].schedule.end,
             exchange=new_exchange(tasks), emit=lambda e: None, stopping=stopping,
         )  # fmt: skip
     assert result.ending == "stopped"
