@@ -8,6 +8,7 @@ Reckoned from an assumed or measured speed of each network (scales.py), which is
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from raymd.distillation.methods import get_method
 from raymd.view.text import count_of, duration, num_bytes
 from tuning.groups import Study
 from tuning.points import Point
@@ -15,7 +16,6 @@ from tuning.scales import NUM_CLASSES, Scale
 
 LABEL_BYTES = 2  # float16
 FORWARD_PART = 1 / 3  # of a training step, about; publishing is one forward pass
-EXCHANGES_NOTHING = ("independent", "dml")
 UNKNOWN_IMAGES = 50_000
 
 
@@ -48,10 +48,13 @@ def point_cost(point: Point, study: Study) -> Cost:
     settings, scale = point.settings, study.scale
     images, students = num_images(point, study), len(point.students)
     epochs = _num(settings["epochs"])
+    method = get_method(settings["method"])
     cycles = 0
-    if settings["method"] not in EXCHANGES_NOTHING:
+    if method.exchanges:
         cycles = -(-epochs // (_num(settings["tin"]) + _num(settings["td"])))
     passes = epochs + FORWARD_PART * cycles
+    if method.is_cohort:  # all but one student predict anew after their update
+        passes += FORWARD_PART * epochs * (students - 1) / students
     seconds = sum(images * passes / speed_of(network, scale) for network in point.students)
     classes = next(
         NUM_CLASSES.get(d.papers, 10) for d in study.data if d.dataset == settings["dataset"]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
+from raymd.distillation.methods import get_method
 from raymd.result import Result, Scores, StudentResult
 from raymd.runs import read_history
 from raymd.storage import Storage
@@ -77,14 +78,22 @@ def num_diverged(outcomes: Outcomes) -> int:
 def device_seconds(outcome: Outcome) -> float | None:
     """Seconds that devices trained for the run: every epoch's times the student's workers.
 
-    Evaluating, publishing and waiting are not among them; a repeated epoch counts once.
+    Evaluating, publishing and waiting are not among them; a repeated epoch counts once. Students
+    that take every step together (dml) share their workers, and each one's seconds are those of
+    all.
     """
     if outcome.result is None:
         return None
     settings = outcome.result.settings["students"]
     workers = {student["id"]: student["workers_per_student"] for student in settings}
     history = read_history(Storage.at(outcome.run))
-    return sum(event["seconds"] * workers[event["student"]] for event in history)
+    spent = [(event["epoch"], event["seconds"] * workers[event["student"]]) for event in history]
+    if not get_method(outcome.result.method).is_cohort:
+        return sum(seconds for _, seconds in spent)
+    together: dict[int, float] = {}
+    for epoch, seconds in spent:
+        together[epoch] = max(seconds, together.get(epoch, 0.0))
+    return sum(together.values())
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import pytest
 from tests.tuning.paper_fakes import fake_fit
 from tuning import background, paper, running
 from tuning.costs import describe
-from tuning.groups import DOUBLED, Maker
 from tuning.studies import STUDIES
 
 
@@ -87,9 +86,8 @@ def test_seeds_are_the_scales_unless_said(storage):
 
 @pytest.fixture
 def without_training(monkeypatch):
-    """Points are finished without training; those that this raymd cannot make yet are left out."""
+    """Points are finished without training and without Ray."""
     import raymd.execution.ray_setup
-    from raymd.config import FitConfig
 
     class NoRay:
         def __enter__(self):
@@ -100,16 +98,6 @@ def without_training(monkeypatch):
 
     monkeypatch.setattr(raymd.execution.ray_setup, "connected", lambda **_: NoRay())
     monkeypatch.setattr("tuning.points._fit", fake_fit)
-    if "loss_scale" not in FitConfig.__dataclass_fields__:
-        group = Maker.group
-
-        def landed(self, *args, **kwargs):
-            made = group(self, *args, **kwargs)
-            if made is not None:
-                made.variants.pop(DOUBLED)
-            return made
-
-        monkeypatch.setattr(Maker, "group", landed)
 
 
 def test_a_study_is_run_shown_and_kept(capsys, storage, tmp_path, without_training):

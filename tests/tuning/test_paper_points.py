@@ -7,7 +7,7 @@ import pytest
 from raymd.errors import DataError, NonFiniteLossError, RaymdError, UserError
 from raymd.execution.run import InterruptedRunError
 from raymd.storage import Storage
-from raymd.training import step
+from raymd.training import epoch
 from tests.tuning.paper_fakes import fake_fit, point, small_study
 from tuning.measures import num_diverged
 from tuning.points import DIVERGED_SIGN, point_folder, read_outcome, run_point
@@ -123,7 +123,7 @@ def test_a_diverged_point_is_kept_counted_and_not_run_again(base):
 def test_what_the_training_step_says_is_taken_for_divergence():
     import inspect
 
-    assert DIVERGED_SIGN in inspect.getsource(step._diverged).replace("{task.student.id}", "x")
+    assert DIVERGED_SIGN in inspect.getsource(epoch._diverged).replace("{task.student.id}", "x")
     assert DIVERGED_SIGN in str(NonFiniteLossError(DIVERGED))
 
 

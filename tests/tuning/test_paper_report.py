@@ -9,7 +9,7 @@ from raymd.storage import Storage
 from tests.tuning.paper_fakes import fake_fit, finished, point, small_study
 from tests.view.examples import printed, recording_console
 from tuning.measures import curve, device_seconds
-from tuning.points import config_of, run_point
+from tuning.points import Outcome, config_of, read_outcome, run_point
 from tuning.report import document
 from tuning.running import Runner, read_all
 from tuning.tables import diverged, show, spread, with_interval
@@ -181,12 +181,15 @@ def test_curve_is_the_mean_over_students_and_seeds(base):
     assert curve({}) is None
 
 
-def test_a_run_that_did_not_finish_has_no_device_seconds(base):
-    from tuning.points import Outcome
+def test_students_that_step_together_share_their_seconds(base):
+    dml = point("dml")
+    finished(config_of(dml, 0, base=base), correct=[1, 2], workers=2, seconds=1.5)
+    # 2 epochs of 1.5 s on 2 workers that both students use
+    assert device_seconds(read_outcome(base, dml, 0)) == pytest.approx(2 * 1.5 * 2)
 
+
+def test_a_run_that_did_not_finish_has_no_device_seconds(base):
     assert device_seconds(Outcome("x", diverged="y")) is None
     config = config_of(point(), 0, base=base)
     finished(config, correct=[1, 2], workers=3, seconds=1.5)
-    from tuning.points import read_outcome
-
     assert device_seconds(read_outcome(base, point(), 0)) == pytest.approx(2 * 2 * 1.5 * 3)

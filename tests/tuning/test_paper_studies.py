@@ -1,11 +1,9 @@
 """Studies as data: what is in them, that every point can be run, and what they cost."""
 
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from raymd.config import FitConfig
 from raymd.distillation.methods import METHODS
 from raymd.errors import UserError
 from raymd.storage import Storage
@@ -25,24 +23,16 @@ def study_of(name, scale, *, said=None, dataset=None, stands_for=None):
     return build_study(name, scale, data, said=said)
 
 
-def landed(point):
-    """The point, without settings and methods that this raymd does not have yet."""
-    known = {entry.name for entry in fields(FitConfig)}
-    settings = {k: v for k, v in point.settings.items() if k in known}
-    method = settings["method"]
-    return Point({**settings, "method": method if method in METHODS else "md"})
-
-
 @pytest.mark.parametrize(("name", "scale"), EVERY, ids=lambda x: getattr(x, "name", x))
 def test_every_point_of_every_scale_is_a_run_that_raymd_takes(name, scale):
     study = study_of(name, scale)
     assert study.groups
     for point in study.points():
-        assert point.settings["method"] in {*METHODS, "dml", "ec-dnn"}
-        config = config_of(landed(point), 3, base=Storage.at("runs"))
+        assert point.settings["method"] in METHODS
+        config = config_of(point, 3, base=Storage.at("runs"))
         assert (config.seed, config.name, config.resume) == (3, "seed-3", "auto")
         assert config.students == point.students
-        assert config.storage.endswith(f"points/{landed(point).slug}")
+        assert config.storage.endswith(f"points/{point.slug}")
 
 
 @pytest.mark.parametrize(("name", "scale"), EVERY, ids=lambda x: getattr(x, "name", x))
