@@ -59,7 +59,7 @@ def running_pid(folder: Path) -> str:
         return "unknown"
 
 
-def detach(words: Sequence[str], folder: Path) -> int:
+def detach(words: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
     """Begin the same command in a session of its own, which the terminal's end does not end.
 
     Args:
@@ -67,7 +67,7 @@ def detach(words: Sequence[str], folder: Path) -> int:
         folder: Of the study; output is added to its log.
 
     Returns:
-        The process's id, once it holds the study's lock or has ended.
+        The process, once it holds the study's lock or has ended.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOG).open("ab") as log:
@@ -81,4 +81,4 @@ def detach(words: Sequence[str], folder: Path) -> int:
     until = time.monotonic() + START_PATIENCE_S
     while time.monotonic() < until and process.poll() is None and not is_running(folder):
         time.sleep(0.1)
-    return process.pid
+    return process

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from raymd.distillation.methods import get_method
-from raymd.result import Result, Scores, StudentResult
+from raymd.result import PLAN, Result, Scores, StudentResult
 from raymd.runs import read_history
 from raymd.storage import Storage
 from tuning.points import Outcome, Point
@@ -76,7 +76,8 @@ def num_diverged(outcomes: Outcomes) -> int:
 
 
 def device_seconds(outcome: Outcome) -> float | None:
-    """Seconds that devices trained for the run: every epoch's times the student's workers.
+    """Seconds that devices trained for the run: every epoch's, times the student's workers, times
+    the GPUs that each holds, or the CPUs where it has no GPU.
 
     Evaluating, publishing and waiting are not among them; a repeated epoch counts once. Students
     that take every step together (dml) share their workers, and each one's seconds are those of
@@ -86,8 +87,13 @@ def device_seconds(outcome: Outcome) -> float | None:
         return None
     settings = outcome.result.settings["students"]
     workers = {student["id"]: student["workers_per_student"] for student in settings}
-    history = read_history(Storage.at(outcome.run))
-    spent = [(event["epoch"], event["seconds"] * workers[event["student"]]) for event in history]
+    storage = Storage.at(outcome.run)
+    plan = storage.record(PLAN) or {}
+    held = plan.get("gpus_per_worker") or plan.get("cpus_per_worker") or 1.0
+    spent = [
+        (event["epoch"], event["seconds"] * workers[event["student"]] * held)
+        for event in read_history(storage)
+    ]
     if not get_method(outcome.result.method).is_cohort:
         return sum(seconds for _, seconds in spent)
     together: dict[int, float] = {}

@@ -21,10 +21,16 @@ from raymd.storage import Storage
 from raymd.view.text import count_of
 from tuning import background
 from tuning.costs import cost_lines, point_lines
+from tuning.figures import write_figures
 from tuning.paper_flags import Asked, read_command
+from tuning.points import config_of
+from tuning.report import document
+from tuning.running import Runner, read_all
 from tuning.scales import check_has_data
+from tuning.tables import show as show_tables
 
 DOCUMENT = "study.json"
+STOPPED = "paper: interrupted; the same command again goes on"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,11 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(words)
         sys.stdout.flush()  # here, so that a reader that has gone is noticed inside the try
     except RaymdError as error:
-        kind = "" if error.exit_code == INTERRUPTED else "error: "
-        print(f"paper: {kind}{' '.join(str(error).split())}", file=sys.stderr)
+        if error.exit_code == INTERRUPTED:
+            print(STOPPED, file=sys.stderr)
+        else:
+            print(f"paper: error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("paper: interrupted; the same command again goes on", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # `... | head` has read enough; Python would complain once more when it flushes at exit
@@ -74,8 +82,6 @@ def _run(words: list[str]) -> int:
 
 def check_points(asked: Asked) -> None:
     """UserError if one of the study's runs cannot be, before any has begun."""
-    from tuning.points import config_of
-
     for point in asked.study.points():
         config_of(point, 0, base=asked.base, extra=asked.extra)
 
@@ -83,29 +89,34 @@ def check_points(asked: Asked) -> None:
 def _in_background(words: list[str], asked: Asked) -> int:
     if background.is_running(asked.folder):
         return _told_running(asked)
-    pid = background.detach(words, asked.folder)
+    if not _runner(asked).missing():
+        show(asked)
+        return 0
+    process = background.detach(words, asked.folder)
     log = asked.folder / background.LOG
-    if not background.is_running(asked.folder):
-        print(f"process {pid} has ended already; see {log}")
-        return 1
-    print(f"process {pid} goes on in the background; log: {log}; the same command shows progress")
+    if process.poll() is not None:
+        print(f"process {process.pid} has ended with exit code {process.returncode}; see {log}")
+        return process.returncode
+    print(f"process {process.pid} goes on in the background; log: {log}")
+    print("the same command again shows its progress")
     return 0
 
 
 def _told_running(asked: Asked) -> int:
     pid = background.running_pid(asked.folder)
     show(asked)
-    print(f"process {pid} is running this study; log if in the background: "
-          f"{asked.folder / background.LOG}")  # fmt: skip
+    log = asked.folder / background.LOG
+    print(f"process {pid} is running this study; if it is in the background its log is {log}")
     return 0
 
 
-def _run_and_show(asked: Asked) -> int:
-    # only now: torch takes seconds to import
-    from tuning.running import Runner
-
+def _runner(asked: Asked) -> Runner:
     say = partial(print, flush=True)
-    runner = Runner(asked.study, asked.seeds, asked.base, asked.extra, announce=say)
+    return Runner(asked.study, asked.seeds, asked.base, asked.extra, announce=say)
+
+
+def _run_and_show(asked: Asked) -> int:
+    runner = _runner(asked)
     missing, of = len(runner.missing()), len(asked.study.points()) * len(asked.seeds)
     if missing < of:
         print(f"{of - missing} of {count_of(of, 'run')} are there already")
@@ -121,11 +132,7 @@ def _run_and_show(asked: Asked) -> int:
 
 def show(asked: Asked) -> None:
     """Print what is there of a study, and keep it in the study's folder."""
-    from raymd.execution.telling import new_console
-    from tuning.figures import write_figures
-    from tuning.report import document
-    from tuning.running import read_all
-    from tuning.tables import show as show_tables
+    from raymd.execution.telling import new_console  # torch underneath, which mistakes do not need
 
     outcomes = read_all(asked.study, asked.seeds, asked.base)
     found = document(asked.study, outcomes)

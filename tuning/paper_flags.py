@@ -110,7 +110,7 @@ def read_command(words: Sequence[str]) -> tuple[argparse.Namespace, Asked]:
     )
     science = {k: v for k, v in said.items() if k not in NO_SCIENCE}
     study = build_study(arguments.study, scale, data, said=science)
-    extra = {k: v for k, v in said.items() if k in NO_SCIENCE}
+    extra = {**scale.where, **{k: v for k, v in said.items() if k in NO_SCIENCE}}
     seeds = tuple(range(arguments.seeds or scale.seeds))
     text = "" if not science and dataset is None else f"{science} {data}"
     return arguments, Asked(study, seeds, arguments.storage, extra, text)

@@ -3,7 +3,7 @@
     Point, seed -> <storage>/points/<slug>/seed-N -> Outcome
 
 The slug follows from the settings alone, so tables of one storage share their points, and a study
-that was stopped goes on where it was. A run that diverged leaves diverged.json beside it.
+that was stopped goes on where it was. A run that diverged leaves seed-N-diverged.json beside it.
 """
 
 import hashlib

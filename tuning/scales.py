@@ -37,6 +37,7 @@ class Scale:
         students: The student numbers of Figure 5.
         figure4, figure2: What replaces the settings for these figures.
         few: Only the first group of each study.
+        where: How its runs run, unless the user says (points.NO_SCIENCE).
         images_per_s: Training speed of each network on one device, for reckoning costs.
         speed_note: Where these come from.
         device: What one device is.
@@ -56,6 +57,7 @@ class Scale:
     figure4: Mapping[str, Any]
     figure2: Mapping[str, Any]
     few: bool = False
+    where: Mapping[str, Any] = field(default_factory=dict)
     images_per_s: Mapping[str, float]
     speed_note: str
     device: str
@@ -145,6 +147,7 @@ SMOKE = Scale(
     figure4={},
     figure2={},
     few=True,
+    where={"cpus_per_worker": 1.0},  # threads are of no use to networks this small
     images_per_s=dict.fromkeys(("resnet8", "resnet14"), 2000),
     speed_note="a guess; beginning a run takes longer than training here",
     device="core",

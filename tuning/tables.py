@@ -28,7 +28,8 @@ COMPUTE_LEGEND = (
 def show(console: Console, document: Document) -> None:
     """Print a study: as much of it as is there."""
     console.print()
-    console.print(f"[bold]{document['title']}[/bold]  ({escape(document['paper'])})")
+    console.print(f"[bold]{document['title']}[/bold]")
+    console.print(f"paper: {escape(document['paper'])}", soft_wrap=True)
     for line in document["about"]:
         console.print(escape(line), soft_wrap=True)
     console.print()

@@ -74,7 +74,7 @@ def test_flags_of_fit_reach_the_points(storage):
     for point in asked.study.points():
         assert (point.settings["epochs"], point.settings["lr"]) == (8, 0.02)
         assert "device" not in point.settings
-    assert asked.extra == {"device": "cpu"}
+    assert asked.extra == {"device": "cpu", "cpus_per_worker": 1.0}
     assert "lr 0.02" in describe(asked.study.points()[0])
 
 
@@ -112,6 +112,13 @@ def test_a_study_is_run_shown_and_kept(capsys, storage, tmp_path, without_traini
     assert code == 0
     assert "are there already" in out
     assert "[1/" not in out
+
+
+def test_in_the_background_a_finished_study_is_shown_at_once(capsys, storage, without_training):
+    run(capsys, "table1", "--scale", "smoke", *storage)
+    code, out, _ = run(capsys, "table1", "--scale", "smoke", "--background", *storage)
+    assert code == 0
+    assert "Table 1: pairs of networks" in out
 
 
 def test_show_runs_nothing(capsys, storage, monkeypatch):
@@ -165,7 +172,7 @@ def test_a_study_that_is_running_shows_its_progress_instead(capsys, storage, tmp
 
 
 def test_a_detached_process_leaves_its_output_in_the_log(tmp_path):
-    pid = background.detach(["table9"], tmp_path)
-    assert pid > 0
+    process = background.detach(["table9"], tmp_path)
+    assert process.wait(timeout=60) == 2
     assert "unknown study 'table9'" in (tmp_path / background.LOG).read_text()
     assert not background.is_running(tmp_path)

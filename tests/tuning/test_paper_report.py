@@ -181,6 +181,14 @@ def test_curve_is_the_mean_over_students_and_seeds(base):
     assert curve({}) is None
 
 
+@pytest.mark.parametrize(("gpus", "factor"), [(0.0, 2.0), (0.5, 0.5)])
+def test_device_seconds_count_what_each_worker_holds(base, gpus, factor):
+    result = finished(config_of(point(), 0, base=base), correct=[1, 2], seconds=1.5)
+    plan = {"cpus_per_worker": 2.0, "gpus_per_worker": gpus, "device": "x"}
+    Storage.at(result.run).commit("plan.json", plan)
+    assert device_seconds(read_outcome(base, point(), 0)) == pytest.approx(2 * 2 * 1.5 * factor)
+
+
 def test_students_that_step_together_share_their_seconds(base):
     dml = point("dml")
     finished(config_of(dml, 0, base=base), correct=[1, 2], workers=2, seconds=1.5)
