@@ -26,6 +26,7 @@ from raymd.secrets import without_secrets
 from raymd.settings import Settings, StudentConfig
 from raymd.storage import Storage
 from raymd.training.checkpoint import KEPT, committed_positions
+from raymd.training.student import layout_of
 from raymd.view.preview import (
     DiskPreview,
     NodePreview,
@@ -74,7 +75,7 @@ class Foresight:
     @property
     def _students(self) -> list[StudentConfig]:
         """Those that the plan has a place for: all but the lost."""
-        return [s for s in self.settings.students if s.id in self.plan.workers]
+        return [s for s in self.settings.students if s.id in self.plan.students]
 
     def preview(self) -> Preview:
         """All of it.
@@ -162,7 +163,12 @@ class Foresight:
         several = any(workers > 1 for workers in self.plan.workers.values())
         among = ("exchange among workers",) if several else ()
         between = ("what turns take to begin",) if self.plan.placement == "sliced" else ()
-        return LEFT_OUT + among + between
+        return LEFT_OUT + among + between + self._teaching_left_out()
+
+    def _teaching_left_out(self) -> tuple[str, ...]:
+        source = self.settings.teaching().source
+        live = ("the teacher's own forward passes",) if source == "live" else ()
+        return live + (("what peers predict for each other",) if source == "peers" else ())
 
     def _position(self, student: StudentConfig) -> Position:
         positions = committed_positions(self.run.storage, student_folder(student.id))
@@ -173,14 +179,20 @@ class Foresight:
         workers = self.measured.workers.get(node["NodeID"], 0)
         return NodePreview(has.get("CPU", 0.0), has.get("GPU", 0.0), _memory_of(node), workers)
 
+    @property
+    def _num_rows(self) -> int:
+        """Of one publication: each view of each image; none where weights are published."""
+        layout = layout_of(self.settings, self.data)
+        return layout.num_samples * layout.num_views
+
     def _publication_bytes(self) -> int:
-        return len(self.data.train) * len(self.data.classes) * HALF_BYTES
+        return self._num_rows * len(self.data.classes) * HALF_BYTES
 
     def _exchange_bytes(self) -> int:
         return exchange_bytes(
-            len(self.data.train),
+            self._num_rows,
             len(self.data.classes),
-            len(self.plan.students),
+            len(self.settings.publishers),
             itemsize=HALF_BYTES,
             teachers=self._num_teachers(),
         )
@@ -189,7 +201,7 @@ class Foresight:
         return len(self.settings.teaching().teachers(self.plan.students))
 
     def _soft_labels(self, schedule: Schedule) -> SoftLabelsPreview | None:
-        if not schedule.barriers:
+        if not schedule.barriers or not self._num_rows:
             return None
         one, live = self._publication_bytes(), self._exchange_bytes()
         store = sum(node["Resources"].get("object_store_memory", 0) for node in self.nodes)

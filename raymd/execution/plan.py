@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from raymd.errors import UserError
+from raymd.student_options import members_of
 
 Resources = Mapping[str, float]
 ROUNDING = 1e-6
@@ -19,7 +20,8 @@ class Plan:
     """How a run's students are placed.
 
     Attributes:
-        workers: Workers of each student, by its id. A worker lies on one node, a student's
+        workers: Workers of each student, by its id, or of students that are trained together, by
+            their common name (student_options.unit_of). A worker lies on one node, a student's
             workers may lie on several.
         cpus_per_worker, gpus_per_worker: What each worker holds; may be fractions.
         threads: Torch's threads in each worker.
@@ -48,7 +50,11 @@ class Plan:
     @property
     def students(self) -> tuple[str, ...]:
         """The students' ids."""
-        return tuple(self.workers)
+        return tuple(student for unit in self.workers for student in members_of(unit))
+
+    def workers_of(self, student: str) -> int:
+        """How many workers train a student, alone or together with others."""
+        return next(n for unit, n in self.workers.items() if student in members_of(unit))
 
     @property
     def num_workers(self) -> int:
@@ -279,7 +285,7 @@ def _refusal(plan: Plan, nodes: Sequence[Resources], fitting: int, *, may_leave_
         students = "student" if len(plan.students) == 1 else f"{len(plan.students)} students"
         whose = f"workers of {students}"
     else:  # no other student has to fit beside the widest
-        widest = max(plan.students, key=lambda student: plan.workers[student])
+        widest = max(plan.workers, key=lambda unit: plan.workers[unit])
         whose = f"worker{'s' if plan.slots > 1 else ''} of {widest}"
     may_take_turns = plan.placement == "resident" and max(plan.workers.values()) <= fitting
     ways = ["let them take turns (--placement sliced)"] if may_take_turns else []

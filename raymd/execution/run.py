@@ -148,6 +148,8 @@ def _describe(plan: Plan, config: FitConfig) -> str:
 
 def _turns(plan: Plan, config: FitConfig) -> str:
     """How many at a time, and why."""
+    if len(plan.workers) < len(plan.students):
+        return "in step on the same workers"
     if plan.placement == "resident":
         return "at once"
     asked = config.placement == "sliced" or plan.slots == config.slots

@@ -32,7 +32,8 @@ def suggest_workers(
         batch_sizes: By student; no worker may be left without images.
         cpus_asked: Whether CPUs for each worker were asked for; if not, more workers have fewer.
     """
-    if plan.device == "mps" or 0 < plan.gpus_per_worker < 1:
+    together = len(plan.workers) < len(plan.students)  # then no student has workers of its own
+    if together or plan.device == "mps" or 0 < plan.gpus_per_worker < 1:
         return None
     # seconds that one worker would need, if workers add up
     alone_s = {student: epoch_s[student] * plan.workers[student] for student in plan.students}

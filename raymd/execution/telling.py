@@ -208,7 +208,7 @@ def about(run: Run, plan: Plan) -> About:
         tin=settings.tin,
         td=settings.td,
         distils=settings.teaching().distils,
-        workers=plan.workers,
+        workers={student: plan.workers_of(student) for student in plan.students},
         slots=plan.slots if plan.placement == "sliced" else None,
     )
 

@@ -92,7 +92,8 @@ def measure(run: Run, plan: Plan) -> Measured:
         UserError: workers do not start or have too little memory.
     """
     _check_free(plan)
-    found = [_together(run, plan, some) for some in batches(plan.workers, slots=plan.slots)]
+    each = {student: plan.workers_of(student) for student in plan.students}
+    found = [_together(run, plan, some) for some in batches(each, slots=plan.slots)]
     students = {student: one.students[student] for one in found for student in one.students}
     nodes = {node for one in found for node in one.workers}
     workers = {node: max(one.workers.get(node, 0) for one in found) for node in nodes}

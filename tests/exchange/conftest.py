@@ -67,7 +67,7 @@ def carry_out(ledger: Ledger, actions: Sequence[Action]) -> list[Action]:
 
 def rows_of(student: str, block: int, *, cycle: int = 0, repeat: int = 1) -> np.ndarray:
     """Probabilities, float16 [repeat x ROWS, CLASSES]; the same for the same arguments."""
-    generator = np.random.default_rng([cycle, block, *student.encode()])
+    generator = np.random.default_rng([cycle + 1, block, *student.encode()])
     rows = generator.random((ROWS, CLASSES))
     rows = (rows / rows.sum(axis=1, keepdims=True)).astype(np.float16)
     return np.tile(rows, (repeat, 1))
