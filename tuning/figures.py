@@ -13,7 +13,7 @@ from tuning import measures
 from tuning.groups import ALONE, DOUBLED, Study
 from tuning.measures import by_seed
 from tuning.paper_numbers import label
-from tuning.report import Outcomes2D
+from tuning.report import StudyOutcomes
 from tuning.statistics import summary
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TEMPERATURES = (1.0, 3.0)
 
 
-def write_figures(study: Study, outcomes: Outcomes2D, *, folder: Path) -> list[Path]:
+def write_figures(study: Study, outcomes: StudyOutcomes, *, folder: Path) -> list[Path]:
     """Draw what there is of a study that is a figure.
 
     Returns:
@@ -40,7 +40,7 @@ def write_figures(study: Study, outcomes: Outcomes2D, *, folder: Path) -> list[P
     return [page, numbers]
 
 
-def _subtitle(study: Study, outcomes: Outcomes2D) -> str:
+def _subtitle(study: Study, outcomes: StudyOutcomes) -> str:
     seeds = max(len(found) for found in outcomes.by_point.values())
     return f"scale {study.scale.name}, n = {seeds}"
 
@@ -48,7 +48,7 @@ def _subtitle(study: Study, outcomes: Outcomes2D) -> str:
 # -- Figure 4 -------------------------------------------------------------------------------
 
 
-def curves(study: Study, outcomes: Outcomes2D) -> list[dict[str, Any]]:
+def curves(study: Study, outcomes: StudyOutcomes) -> list[dict[str, Any]]:
     """Figure 4's data: a panel for each group, a curve for each method."""
     panels = []
     for group in study.groups:
@@ -66,7 +66,7 @@ def curves(study: Study, outcomes: Outcomes2D) -> list[dict[str, Any]]:
     return panels
 
 
-def figure4(study: Study, outcomes: Outcomes2D) -> "tuple[go.Figure, dict[str, Any]]":
+def figure4(study: Study, outcomes: StudyOutcomes) -> "tuple[go.Figure, dict[str, Any]]":
     """Held-out accuracy against epochs under each method, a panel for each network and data set."""
     from plotly.subplots import make_subplots
 
@@ -96,7 +96,7 @@ def figure4(study: Study, outcomes: Outcomes2D) -> "tuple[go.Figure, dict[str, A
 # -- Figure 5 -------------------------------------------------------------------------------
 
 
-def by_number(study: Study, outcomes: Outcomes2D) -> dict[str, dict[str, list[dict[str, Any]]]]:
+def by_number(study: Study, outcomes: StudyOutcomes) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """Figure 5's data: accuracies by network and curve, a point for each number of students."""
     data: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for group in study.groups:
@@ -116,7 +116,7 @@ def by_number(study: Study, outcomes: Outcomes2D) -> dict[str, dict[str, list[di
     return data
 
 
-def figure5(study: Study, outcomes: Outcomes2D) -> "tuple[go.Figure, dict[str, Any]]":
+def figure5(study: Study, outcomes: StudyOutcomes) -> "tuple[go.Figure, dict[str, Any]]":
     """Test accuracy of the last weights against the number of students."""
     from plotly.subplots import make_subplots
 
@@ -178,7 +178,7 @@ def _softmax(student: Any, test: Any) -> dict[str, Any]:
     }
 
 
-def figure2(study: Study, outcomes: Outcomes2D) -> "tuple[go.Figure, dict[str, Any]]":
+def figure2(study: Study, outcomes: StudyOutcomes) -> "tuple[go.Figure, dict[str, Any]]":
     """One digit, and its softmax at t = 1 and t = 3 as bars; of the first seed."""
     from plotly.subplots import make_subplots
 

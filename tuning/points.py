@@ -9,24 +9,24 @@ that was stopped goes on where it was. A run that diverged leaves seed-N-diverge
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raymd.errors import RaymdError
+from filelock import FileLock
+
+from raymd.config import FitConfig
+from raymd.errors import DataError, RaymdError
 from raymd.result import RESULT, Result
 from raymd.runs import IDENTITY
 from raymd.storage import Storage
 from raymd.student_options import student_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from raymd.config import FitConfig
-    from raymd.execution.telling import OnEvent
+    from raymd.execution.telling import OnEvent  # torch underneath
 
 POINTS = "points"
 DIVERGED_SIGN = " diverged: "  # of NonFiniteLossError's message, as the driver passes it on
@@ -36,7 +36,7 @@ NO_SCIENCE = frozenset({
     "checkpoint_every", "storage", "name", "resume", "address", "view", "log", "verbose",
 })  # fmt: skip
 
-Fit = Callable[["FitConfig", "OnEvent"], Result]
+Fit = Callable[[FitConfig, "OnEvent"], Result]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,12 +111,15 @@ def read_outcome(base: Storage, point: Point, seed: int) -> Outcome | None:
     """What a point came to, if it has come to anything yet.
 
     Raises:
-        DataError: a result.json that is damaged.
+        DataError: a result.json that is damaged; with the run's folder.
     """
     run = _run_of(base, point, seed)
     if run.exists(RESULT):
-        text = run.read(RESULT).to_pybytes().decode()
-        return Outcome(run.uri, result=Result.from_json(text))
+        try:
+            result = Result.from_json(run.read(RESULT).to_pybytes().decode())
+        except DataError as error:
+            raise DataError(f"{run.uri}: {error}; remove that folder to run it again") from error
+        return Outcome(run.uri, result=result)
     if base.exists(_diverged_file(point, seed)):
         said = json.loads(base.read(_diverged_file(point, seed)).to_pybytes())
         return Outcome(run.uri, diverged=said["message"])
@@ -130,7 +133,7 @@ def was_begun(base: Storage, point: Point, seed: int) -> bool:
 
 def config_of(
     point: Point, seed: int, *, base: Storage, extra: Mapping[str, Any] | None = None
-) -> "FitConfig":
+) -> FitConfig:
     """The run of a point under a seed.
 
     Args:
@@ -141,8 +144,6 @@ def config_of(
     Raises:
         UserError: a setting that cannot be.
     """
-    from raymd.config import FitConfig
-
     return FitConfig.from_mapping(
         {
             "view": "none",
@@ -192,7 +193,7 @@ def run_point(
             return Outcome(run, diverged=str(error))
 
 
-def _fit(config: "FitConfig", on_event: "OnEvent") -> Result:
+def _fit(config: FitConfig, on_event: "OnEvent") -> Result:
     from raymd.execution.run import fit
 
     return fit(config, on_event=on_event)
@@ -206,9 +207,7 @@ def _alone(base: Storage, point: Point, seed: int) -> Any:
 
 
 @contextmanager
-def _locked(path: Path) -> "Iterator[None]":
-    from filelock import FileLock
-
+def _locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path):
         yield

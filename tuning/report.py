@@ -27,7 +27,7 @@ FEW_SEEDS = 5
 
 
 @dataclass(frozen=True)
-class Outcomes2D:
+class StudyOutcomes:
     """All outcomes of a study so far.
 
     Attributes:
@@ -52,7 +52,7 @@ class Outcomes2D:
             yield from outcomes.values()
 
 
-def document(study: Study, outcomes: Outcomes2D) -> dict[str, Any]:
+def document(study: Study, outcomes: StudyOutcomes) -> dict[str, Any]:
     """Everything that is to be said of a study, as JSON takes it."""
     wanted = len(study.points()) * len(outcomes.seeds)
     return {
@@ -77,7 +77,7 @@ def _plain(point: Point) -> dict[str, Any]:
 # -- what the numbers are of ----------------------------------------------------------------
 
 
-def about(study: Study, outcomes: Outcomes2D) -> list[str]:
+def about(study: Study, outcomes: StudyOutcomes) -> list[str]:
     """Scale, networks, data and hardware, in lines for people."""
     scale = study.scale
     lines = [f"scale {scale.name}: {scale.about}", *scale.mapping_lines()]
@@ -111,7 +111,7 @@ def _machine(outcome: Outcome) -> str:
     return f"{machine.get('cpu')}, {machine.get('cores')} cores{device}"
 
 
-def cautions(study: Study, outcomes: Outcomes2D) -> list[str]:
+def cautions(study: Study, outcomes: StudyOutcomes) -> list[str]:
     """What has to be said beside the numbers."""
     own = [] if study.scale.is_papers else [NOT_COMPARABLE]
     if len(outcomes.seeds) < FEW_SEEDS:
@@ -130,25 +130,21 @@ def cautions(study: Study, outcomes: Outcomes2D) -> list[str]:
 # -- the numbers ----------------------------------------------------------------------------
 
 
-def _group(group: Group, outcomes: Outcomes2D) -> dict[str, Any]:
+def _group(group: Group, outcomes: StudyOutcomes) -> dict[str, Any]:
     return {
         "title": group.title,
         "key": list(group.key),
         "students": list(group.alone.students),
         "lines": [_line(line, group, outcomes) for line in group.lines],
-        "equal_compute": [
-            _equal_compute(variant, group, outcomes) for variant in group.variants
-        ],
-    }  # fmt: skip
+        "equal_compute": [_equal_compute(variant, group, outcomes) for variant in group.variants],
+    }
 
 
-def _line(line: Line, group: Group, outcomes: Outcomes2D) -> dict[str, Any]:
+def _line(line: Line, group: Group, outcomes: StudyOutcomes) -> dict[str, Any]:
     point = group.variants[line.variant]
     of_point = outcomes.of(point)
     last = by_seed(of_point, measures.last_accuracy(point, line.places))
-    baseline = by_seed(
-        outcomes.of(group.alone), measures.last_accuracy(group.alone, line.places)
-    )  # fmt: skip
+    baseline = by_seed(outcomes.of(group.alone), measures.last_accuracy(group.alone, line.places))
     best = by_seed(of_point, measures.best_accuracy(point, line.places))
     is_alone = line.variant == ALONE
     return {
@@ -181,7 +177,7 @@ def _paper_difference(line: Line, group: Group) -> float | None:
     return round(line.paper - baseline.paper, 2)
 
 
-def _equal_compute(variant: str, group: Group, outcomes: Outcomes2D) -> dict[str, Any]:
+def _equal_compute(variant: str, group: Group, outcomes: StudyOutcomes) -> dict[str, Any]:
     """What the same devices give otherwise: the best and the ensemble of as many students, and the
     seconds that it took."""
     of_point, of_alone = outcomes.of(group.variants[variant]), outcomes.of(group.alone)

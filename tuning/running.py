@@ -20,7 +20,7 @@ from tuning.costs import describe, point_cost
 from tuning.groups import Study
 from tuning.measures import last_accuracy
 from tuning.points import Fit, Outcome, Point, read_outcome, run_point, was_begun
-from tuning.report import Outcomes2D
+from tuning.report import StudyOutcomes
 
 MOST_FAILURES = 3  # one after the other: then it is not the point
 HEARTBEAT_S = 60.0
@@ -32,13 +32,13 @@ class StudyError(RaymdError):
     """Points failed, for another reason than a loss that is no number; calling again goes on."""
 
 
-def read_all(study: Study, seeds: tuple[int, ...], base: Storage) -> Outcomes2D:
+def read_all(study: Study, seeds: tuple[int, ...], base: Storage) -> StudyOutcomes:
     """What is there of a study; runs nothing."""
     found: dict[str, dict[int, Outcome]] = {}
     for point in study.points():
         outcomes = {seed: read_outcome(base, point, seed) for seed in seeds}
         found[point.slug] = {seed: o for seed, o in outcomes.items() if o is not None}
-    return Outcomes2D(found, seeds)
+    return StudyOutcomes(found, seeds)
 
 
 @dataclass

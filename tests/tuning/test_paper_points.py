@@ -155,7 +155,7 @@ def test_three_failures_in_a_row_end_the_study(base):
 def test_a_damaged_result_is_told(base):
     run_point(point(), 0, base=base, fit=Fits())
     base.write(f"{point_folder(point())}/seed-0/result.json", b"{")
-    with pytest.raises(DataError, match="damaged"):
+    with pytest.raises(DataError, match=r"seed-0: .*damaged.*remove that folder"):
         read_outcome(base, point(), 0)
 
 
