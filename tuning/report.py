@@ -115,7 +115,7 @@ def cautions(study: Study, outcomes: StudyOutcomes) -> list[str]:
     """What has to be said beside the numbers."""
     own = [] if study.scale.is_papers else [NOT_COMPARABLE]
     if len(outcomes.seeds) < FEW_SEEDS:
-        own.append(f"n = {len(outcomes.seeds)} seeds: a claim needs at least {FEW_SEEDS}.")
+        own.append(f"n = {len(outcomes.seeds)}: a claim needs at least {FEW_SEEDS} seeds.")
     for one in study.data:
         if one.dataset.partition(":")[0] != one.papers:
             own.append(f"{one.dataset} stands for {label(one.papers)}.")

@@ -21,7 +21,8 @@ LEGEND = (
 )
 COMPUTE_LEGEND = (
     "best of S: of all students trained, the one that held-out images pick (the first where none"
-    " are held out); device-seconds: training alone, without evaluating, publishing and waiting."
+    " are held out); device-seconds: of training, by the clock (so on a busy machine they say little),"
+    " without evaluating, publishing and waiting."
 )
 
 

@@ -139,7 +139,7 @@ def test_tables_say_what_the_numbers_are_of(base):
     for said in (
         "Table 3: a test", "Entropy 2019", "scale smoke", "resnet8 for AlexNet", "seeds: n = 3",
         "a CPU, 2 cores", "1,293 to train on, 100 held out, 1,000 to test",
-        "do not compare with its in size", "a claim needs at least 5", "* a caution",
+        "do not compare with its in size", "n = 3: a claim needs at least 5 seeds", "* a caution",
         "digits stands for CIFAR-10", "79.87", "71.70 ± 1.20", "+0.70 ± 0.20 (+0.20 to +1.20)",
         "device-seconds", "ensemble of S", "best of S",
     ):  # fmt: skip
