@@ -85,7 +85,7 @@ fit --students resnet8 --precision fp8
 fit --students resnet8 --device gpu
 fit --students resnet8 --checkpoint_every 5
 fit --students resnet8 --name runs/mine
-fit --students resnet8 --method dml
+fit --students resnet8 --method dmd
 fit --students resnet8 --augment mixup,none
 fit --students resnet8 --augment flip
 fit --students resnet8 --gpus_per_worker 1.5
@@ -102,6 +102,23 @@ fit --students resnet8,resnet20 --student.lr 0.05
 fit --students resnet8,resnet20 --student.resnet8.lr
 fit --students resnet8,resnet20 --student.resnet8.lr fast
 fit --students resnet8 --pretrained --init_from other.safetensors""",
+    "Students that teach each other": """\
+fit --students resnet8 --method dml
+fit --students resnet8 --method kd
+fit --students resnet8 --method kd --teachers resnet50
+fit --students resnet8 --method kd --teachers resnet5O:other.safetensors
+fit --students resnet8 --method kd --teachers resnet8:other.safetensors
+fit --students resnet8 --method kd --teachers resnet8:runs/none
+fit --students resnet8 --method independent --teachers resnet8:other.safetensors
+fit --students resnet8,resnet8 --method dml --teacher live
+fit --students resnet8,resnet8 --teacher live --views 4
+fit --students resnet8,resnet8 --teachers resnet8:other.safetensors --views 4
+fit --students resnet8 --kd_until soon
+fit --students resnet8 --publish ema
+fit --students resnet8 --weights inverse_loss --val_fraction 0
+fit --students resnet8 --weights best
+fit --students resnet8,resnet20 --method dml --student.resnet8.batch_size 16
+fit --students resnet8,resnet20 --method dml --on_student_loss continue""",
     "Files of settings": """\
 fit --config none.yaml
 fit --config broken.yaml

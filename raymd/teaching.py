@@ -4,7 +4,7 @@ Enters: what TeachingOptions' flags and the recipe amount to; Settings inherits 
 Leaves: the descriptions that the student loop, the publishing and the aggregator read.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,6 +46,17 @@ class Teaching:
             return method.varied(weights=self.weights, source="live")
         return method.varied(weights=self.weights)
 
+    @property
+    def phase_epochs(self) -> tuple[int | None, int | None]:
+        """Epochs of an independent phase and of a distillation phase; None: it has no end."""
+        match self.teaching().phases:
+            case "always":
+                return None, None
+            case "after_burn_in":
+                return self.tin, self.refresh_epochs
+            case _:
+                return self.tin, self.td
+
     def schedule(self) -> Schedule:
         """The run's list of epochs, the same for every student."""
         return build_schedule(
@@ -79,38 +90,46 @@ class Teaching:
         Raises:
             UserError: They do not; with the flags.
         """
-        for refusal in self._refusals(students, num_teachers):
-            raise UserError(refusal)
-
-    def _refusals(self, students: Sequence[str], num_teachers: int) -> Iterator[str]:
-        method = get_method(self.method)
-        if len(students) < method.least_students:
-            yield (
-                f"method {self.method} with {len(students)} student: a student learns of the others"
-                f" there, so it takes {method.least_students} or more (--students, --method md)"
+        least = self.teaching().least_students
+        if len(students) < least:
+            raise UserError(
+                f"method {self.method} with {len(students)} student: each learns of the others"
+                f" alone, so it takes {least} or more (--students, --method md)"
             )
+        if self.kd_until not in (NEVER, LAST_DROP) and not self.kd_until.isdecimal():
+            raise UserError(
+                f"kd_until {self.kd_until!r}: takes the number of an epoch, {LAST_DROP} or {NEVER}"
+                " (--kd_until)"
+            )
+        self._check_frozen(num_teachers)
+        self._check_source(num_teachers)
+
+    def _check_frozen(self, num_teachers: int) -> None:
+        method = self.teaching()
         if method.taught_by == "teachers" and not num_teachers:
-            yield (
+            raise UserError(
                 f"method {self.method} takes frozen teachers: name them and where their weights"
                 " are, as in --teachers resnet50:runs/NAME (--teachers)"
             )
         if num_teachers and not (method.exchanges or method.taught_by == "teachers"):
-            yield f"method {self.method} has no use for --teachers (--method kd, md)"
-        if self.kd_until not in (NEVER, LAST_DROP) and not self.kd_until.isdecimal():
-            yield (
-                f"kd_until {self.kd_until!r}: takes the number of an epoch, {LAST_DROP} or {NEVER}"
-                " (--kd_until)"
+            raise UserError(
+                f"method {self.method} has no use for frozen teachers (--teachers; --method kd, md)"
             )
-        teaching = self.teaching()
-        if self.teacher == "live" and teaching.source != "live":
-            yield f"teacher live: method {self.method} has no published weights (--teacher stored)"
-        if self.views and not (teaching.exchanges and teaching.source == "stored"):
-            yield (
+
+    def _check_source(self, num_teachers: int) -> None:
+        method = self.teaching()
+        if self.teacher == "live" and method.source != "live":
+            raise UserError(
+                f"teacher live: method {self.method} publishes nothing (--teacher stored, or"
+                " --method md)"
+            )
+        if self.views and not (method.exchanges and method.source == "stored"):
+            raise UserError(
                 f"views {self.views}: only stored soft labels have views, and method {self.method}"
                 f" with teacher {self.teacher} has none (--views 0, --teacher stored)"
             )
         if self.views and num_teachers and method.taught_by == "students":
-            yield (
-                f"views {self.views} with --teachers: frozen teachers publish once, and every cycle"
-                " has views of its own (--views 0, or --teacher live)"
+            raise UserError(
+                f"views {self.views} with frozen teachers: they publish once, and every cycle has"
+                " views of its own (--views 0, or --teacher live)"
             )

@@ -58,7 +58,7 @@ class TeachingOptions:
     )
     kd_until: str | None = field(
         default=None,
-        metadata=about("train independently from this epoch on: a number, last_drop or never"),
+        metadata=about("train independently after so many epochs, or from the last_drop of the rate; or never"),
     )
     refresh_epochs: int | None = field(
         default=None, metadata=about("epochs that codistill keeps a teacher", minimum=1)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+import re
 
 import pytest
 import yaml
@@ -474,3 +475,67 @@ def test_few_steps_an_epoch_are_warned_of_unless_the_batch_size_was_said():
     assert "--batch_size 8 --lr 0.006" in line
     assert not any("an epoch of" in line for line in lines_of(**few, batch_size=128))
     assert not any("an epoch of" in line for line in lines_of(dataset="cifar10"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"students": "resnet8", "method": "dml"}, "method dml with 1 student"),
+        ({"students": "resnet8", "method": "codistill"}, "takes 2 or more"),
+        ({"method": "kd"}, "--teachers resnet50:runs/NAME"),
+        ({"method": "independent", "teachers": "resnet8:runs/a"}, "has no use for frozen"),
+        ({"method": "dml", "teacher": "live"}, "teacher live: method dml publishes nothing"),
+        ({"teacher": "live", "views": 2}, "views 2: only stored soft labels"),
+        ({"views": 2, "teachers": "resnet8:runs/a"}, "they publish once"),
+        ({"kd_until": "soon"}, "kd_until 'soon': takes the number of an epoch"),
+        ({"publish": "ema"}, "publish ema: resnet8 keeps no average"),
+        ({"weights": "inverse_loss", "val_fraction": 0}, "losses are measured on held-out"),
+        (
+            {"method": "dml", "student": {"resnet8": {"batch_size": 8}}},
+            "batch_size 8 of resnet8, 128 of resnet20",
+        ),
+    ],
+)
+def test_options_of_teaching_that_do_not_go_together_are_refused(changes, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        settings_of(**{"dataset": "cifar10", **changes})
+
+
+@pytest.mark.parametrize(
+    ("teachers", "said"),
+    [
+        ("resnet8", "whose weights?"),
+        ("resnt8:runs/a", "did you mean resnet8"),
+        ("timm:resnet18", "whose weights?"),
+    ],
+)
+def test_teachers_need_a_network_and_its_weights(teachers, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        config(teachers=teachers)
+
+
+def test_teachers_have_ids_of_their_own_and_absolute_sources(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = {"dataset": "cifar10", "teachers": "resnet8:runs/a,my.nets:tiny:w.safetensors"}
+    settings = settings_of(**asked)
+    found = [(t.id, t.arch, t.source) for t in settings.teachers]
+    assert found == [
+        ("resnet8-2", "resnet8", str(tmp_path / "runs/a")),
+        ("my.nets-tiny", "my.nets:tiny", str(tmp_path / "w.safetensors")),
+    ]
+    assert Settings.from_dict(settings.to_dict()) == settings
+    assert settings.publishers == ("resnet8", "resnet20", "resnet8-2", "my.nets-tiny")
+
+
+def test_dml_has_no_student_to_lose():
+    with pytest.raises(UserError, match="none can go on without another"):
+        config(method="dml", on_student_loss="continue")
+
+
+def test_recipe_may_decide_on_teaching_and_a_flag_goes_over_it(tmp_path):
+    recipe = tmp_path / "live.yaml"
+    recipe.write_text("{epochs: 9, tin: 1, td: 2, lr: 0.1, batch_size: 8, teacher: live}")
+    assert settings_of(recipe=str(recipe)).teacher == "live"
+    assert settings_of(recipe=str(recipe), teacher="stored").teacher == "stored"
+    assert settings_of(recipe=str(recipe)).weights == "accuracy"
+    assert settings_of(recipe=str(recipe), method="ec-dnn").weights == "uniform"

@@ -202,11 +202,12 @@ def choose_view(config: FitConfig, console: Console) -> str:
 def about(run: Run, plan: Plan) -> About:
     """What the views have to know of a run."""
     settings = run.settings
+    tin, td = settings.phase_epochs
     return About(
         students=tuple(student.id for student in settings.students),
         epochs=settings.epochs,
-        tin=settings.tin,
-        td=settings.td,
+        tin=tin,
+        td=td,
         distils=settings.teaching().distils,
         workers={student: plan.workers_of(student) for student in plan.students},
         slots=plan.slots if plan.placement == "sliced" else None,

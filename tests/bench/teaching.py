@@ -40,8 +40,8 @@ from raymd.training.student import StudentTask, prepare_for
 from tests.training.conftest import run_to
 
 BASELINE = "independent"
-STUDENTS = ("resnet14", "resnet8")
-EPOCHS, TIN, TD, SUBSET, BATCH, LR = 160, 4, 16, 1_100, 32, 0.05
+ARCH, STUDENTS = "resnet8", ("resnet8", "resnet8-2")
+EPOCHS, TIN, TD, SUBSET, BATCH, LR = 160, 4, 16, 1_100, 64, 0.1
 
 # What is compared, by the flags that a user would say.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -87,7 +87,7 @@ def settings_of(changes: Mapping[str, Any], *, seed: int) -> Settings:
     """One setting of the table."""
     ema = 0.99 if changes.get("publish") == "ema" else 0.0
     students = tuple(
-        StudentConfig(id=name, arch=name, lr=LR, batch_size=BATCH, ema=ema) for name in STUDENTS
+        StudentConfig(id=name, arch=ARCH, lr=LR, batch_size=BATCH, ema=ema) for name in STUDENTS
     )
     fields: dict[str, Any] = {
         "method": "md", "t": 3.0, "tin": TIN, "td": TD, "epochs": EPOCHS, "kl_scale": "t2",

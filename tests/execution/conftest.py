@@ -14,6 +14,7 @@ from raymd.config import FitConfig
 from raymd.execution.opening import open_run
 from raymd.execution.ray_setup import OWN_RAY, TRAIN_ENVIRONMENT
 from raymd.storage import Storage
+from raymd.training.frozen import keep_frozen
 from raymd.training.student import StudentTask
 from tests.training.conftest import run_to
 
@@ -92,6 +93,7 @@ def fit_without_ray(config: FitConfig) -> Storage:
             )
             for student in run.settings.students
         ]
+        keep_frozen(run.storage, run.settings, run.data)
         run_to(tasks)
         return run.storage
     finally:
