@@ -21,7 +21,7 @@ LEGEND = (
 )
 COMPUTE_LEGEND = (
     "best of S: of all students trained, the one that held-out images pick (the first where none"
-    " are held out); device-seconds: of training, by the clock (of little meaning on a busy machine),"
+    " are held out); device-seconds: of training, by the clock (a busy machine blurs them),"
     " without evaluating, publishing and waiting."
 )
 
