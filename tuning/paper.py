@@ -19,15 +19,15 @@ from raymd.cli import BROKEN_PIPE, INTERRUPTED
 from raymd.errors import RaymdError, UserError
 from raymd.storage import Storage
 from raymd.view.text import count_of
-from tuning import background
-from tuning.costs import cost_lines, point_lines
-from tuning.figures import write_figures
-from tuning.paper_flags import Asked, read_command
-from tuning.points import config_of
-from tuning.report import document
-from tuning.running import Runner, read_all
-from tuning.scales import check_has_data
-from tuning.tables import show as show_tables
+from tuning.study import background
+from tuning.study.costs import cost_lines, point_lines
+from tuning.study.figures import write_figures
+from tuning.study.flags import Asked, read_command
+from tuning.study.points import config_of
+from tuning.study.report import document
+from tuning.study.running import Runner, read_all
+from tuning.study.scales import check_has_data
+from tuning.study.tables import show as show_tables
 
 DOCUMENT = "study.json"
 STOPPED = "paper: interrupted; the same command again goes on"

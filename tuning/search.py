@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 
 from raymd.errors import RaymdError
-from tuning.decide import choose_algorithm, read_checked_space
-from tuning.flags import Asked, check_resumable, read_flags
+from tuning.hpo.decide import choose_algorithm, read_checked_space
+from tuning.hpo.flags import Asked, check_resumable, read_flags
 
 INTERRUPTED = 130
 
@@ -38,13 +38,13 @@ def run(asked: Asked) -> int:
     """Begin a search or go on with one, and report it; gives back the exit code."""
     if asked.resume:
         check_resumable(asked)
-        from tuning.session import go_on
+        from tuning.hpo.session import go_on
 
         return go_on(asked)
     space, configs = read_checked_space(asked)
     choose_algorithm(asked, space)
     # only now: torch and Ray take seconds to import, and a mistake needs neither
-    from tuning.session import begin
+    from tuning.hpo.session import begin
 
     return begin(asked, space, configs)
 

@@ -1,0 +1,1 @@
+"""Searches with Ray Tune: what `python -m tuning.search` is made of."""

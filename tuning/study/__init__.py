@@ -1,0 +1,1 @@
+"""The paper's tables and figures as studies: what `python -m tuning.paper` is made of."""
