@@ -95,7 +95,9 @@ class FitConfig(StudentOptions, TeachingOptions):
     )
     recipe: str | None = field(
         default=None,
-        metadata=about("cifar, imagenet, digits, mnist, finetune, or FILE.yaml; default: by data"),
+        metadata=about(
+            "cifar, cifar-live, imagenet, digits, mnist, finetune, or FILE.yaml; default: by data"
+        ),
     )
     method: str = field(
         default="md",

@@ -91,7 +91,7 @@ def _initialised(address: str, verbose: bool, **options: Any) -> Iterator[None]:
             logging_level=logging.INFO if verbose else logging.ERROR,
             **options,
         )
-    except (OSError, RuntimeError, TimeoutError, ValueError) as error:
+    except Exception as error:  # a bare one, where its processes are too slow to come up
         raise UserError(_refusal(address, error)) from error
     try:
         yield
