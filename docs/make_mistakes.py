@@ -113,6 +113,10 @@ fit --students resnet8 --method independent --teachers resnet8:other.safetensors
 fit --students resnet8,resnet8 --method dml --teacher live
 fit --students resnet8,resnet8 --teacher live --views 4
 fit --students resnet8,resnet8 --teachers resnet8:other.safetensors --views 4
+fit --students resnet8 --method kd --teacher stored
+fit --students resnet8,resnet8 --method dml --weights accuracy
+fit --students resnet8,resnet8 --method dml --data_split disjoint
+fit --students resnet8,resnet8 --method dml --kd_ramp 2
 fit --students resnet8 --kd_until soon
 fit --students resnet8 --publish ema
 fit --students resnet8 --weights inverse_loss --val_fraction 0

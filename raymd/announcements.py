@@ -118,7 +118,7 @@ def _schedule_lines(settings: Settings) -> Iterator[str]:
             f"epochs {settings.epochs}: all of them independent, as the first distillation phase"
             f" would begin after {settings.tin} (--epochs, --tin)"
         )
-    drop = schedule.first_drop_inside_distillation()
+    drop = schedule.first_drop_inside_distillation() if method.students_publish else None
     if drop is not None and any(s.lr_schedule == "step" for s in settings.students):
         yield (
             f"warning: the learning rate drops at epoch {drop + 1}, inside a distillation phase,"

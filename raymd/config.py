@@ -271,6 +271,11 @@ class FitConfig(StudentOptions, TeachingOptions):
                 f"on_student_loss continue with method {self.method}: its students take every step"
                 " together, so none can go on without another (--on_student_loss fail)"
             )
+        if self.teacher == "stored" and method.source == "live":
+            raise UserError(
+                f"teacher stored: method {self.method} is taught live, and its stored variant has a"
+                " name of its own (--method kd-stored)"
+            )
         if self.recipe is not None:
             check_recipe(self.recipe)
         parse_checkpoint_every(self.checkpoint_every)

@@ -81,11 +81,16 @@ class Settings(Teaching):
         students = self.students if self.teaching().students_publish else ()
         return tuple([s.id for s in students] + [teacher.id for teacher in self.teachers])
 
+    def samples_of_each(self, num_train: int) -> int:
+        """Training images of one student, at the least, of so many in all."""
+        return num_train // len(self.students) if self.data_split == "disjoint" else num_train
+
     @property
     def units(self) -> dict[str, tuple[StudentConfig, ...]]:
         """Who is trained together, by the name of ``unit_of``: each student by itself, or all."""
         together = self.teaching().is_cohort
-        groups = [self.students] if together else [(student,) for student in self.students]
+        by_id = sorted(self.students, key=lambda student: student.id)  # in whatever order asked for
+        groups = [by_id] if together else [[student] for student in self.students]
         return {unit_of([student.id for student in group]): tuple(group) for group in groups}
 
     def check(self) -> None:
@@ -110,6 +115,13 @@ class Settings(Teaching):
             self._check_cohort()
 
     def _check_cohort(self) -> None:
+        own = ("data_split", "full"), ("correct_only", False), ("relabel_fraction", 1.0)
+        for name, only in own:
+            if getattr(self, name) != only:
+                raise UserError(
+                    f"{name} {getattr(self, name)}: students of method {self.method} share every"
+                    f" batch, and teach each other all of it (--{name} {only}, or --method md)"
+                )
         for option in ("batch_size", "workers_per_student"):
             values = {getattr(student, option): student.id for student in self.students}
             if len(values) > 1:

@@ -101,6 +101,11 @@ class Teaching:
                 f"kd_until {self.kd_until!r}: takes the number of an epoch, {LAST_DROP} or {NEVER}"
                 " (--kd_until)"
             )
+        if self.kd_ramp and self.teaching().phases == "always":
+            raise UserError(
+                f"kd_ramp {self.kd_ramp}: counts cycles, and method {self.method} has none"
+                " (--kd_ramp 0, or --method md)"
+            )
         self._check_frozen(num_teachers)
         self._check_source(num_teachers)
 
@@ -118,7 +123,13 @@ class Teaching:
 
     def _check_source(self, num_teachers: int) -> None:
         method = self.teaching()
-        if self.teacher == "live" and method.source != "live":
+        if self.weights not in (None, get_method(self.method).weights) and not method.exchanges:
+            raise UserError(
+                f"weights {self.weights}: method {self.method} weighs nobody by what is published"
+                f" (--weights {get_method(self.method).weights}, or --method md)"
+            )
+        has_source = method.exchanges or method.taught_by == "teachers"
+        if self.teacher == "live" and not (method.source == "live" and has_source):
             raise UserError(
                 f"teacher live: method {self.method} publishes nothing (--teacher stored, or"
                 " --method md)"

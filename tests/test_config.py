@@ -487,6 +487,12 @@ def test_few_steps_an_epoch_are_warned_of_unless_the_batch_size_was_said():
         ({"method": "dml", "teacher": "live"}, "teacher live: method dml publishes nothing"),
         ({"teacher": "live", "views": 2}, "views 2: only stored soft labels"),
         ({"views": 2, "teachers": "resnet8:runs/a"}, "they publish once"),
+        ({"method": "independent", "teacher": "live"}, "method independent publishes nothing"),
+        ({"method": "kd", "teacher": "stored"}, "--method kd-stored"),
+        ({"method": "dml", "weights": "accuracy"}, "weights accuracy: method dml weighs nobody"),
+        ({"method": "dml", "data_split": "disjoint"}, "data_split disjoint: students of method"),
+        ({"method": "dml", "correct_only": True}, "correct_only True: students of method dml"),
+        ({"method": "dml", "kd_ramp": 2}, "kd_ramp 2: counts cycles"),
         ({"kd_until": "soon"}, "kd_until 'soon': takes the number of an epoch"),
         ({"publish": "ema"}, "publish ema: resnet8 keeps no average"),
         ({"weights": "inverse_loss", "val_fraction": 0}, "losses are measured on held-out"),
@@ -539,3 +545,15 @@ def test_recipe_may_decide_on_teaching_and_a_flag_goes_over_it(tmp_path):
     assert settings_of(recipe=str(recipe), teacher="stored").teacher == "stored"
     assert settings_of(recipe=str(recipe)).weights == "accuracy"
     assert settings_of(recipe=str(recipe), method="ec-dnn").weights == "uniform"
+
+
+def test_order_of_students_changes_nothing_of_those_that_train_together():
+    one = settings_of(method="dml", dataset="cifar10", students="resnet8,resnet20")
+    other = settings_of(method="dml", dataset="cifar10", students="resnet20,resnet8")
+    assert list(one.units) == list(other.units) == ["resnet20+resnet8"]
+    assert differences(one, other) == []
+
+
+def test_students_with_parts_of_their_own_have_so_many_images():
+    assert settings_of(dataset="cifar10").samples_of_each(100) == 100
+    assert settings_of(dataset="cifar10", data_split="disjoint").samples_of_each(101) == 50

@@ -51,6 +51,10 @@ class DamagedBlockError(StorageError):
         return damaged
 
 
+class DamagedTeacherError(StorageError):
+    """Weights that a live teacher is made of are missing or damaged, and nobody mends them."""
+
+
 def damaged_error(damaged: Damaged) -> DamagedBlockError:
     """The error for a block that nobody is there to make again."""
     return DamagedBlockError(

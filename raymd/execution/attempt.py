@@ -114,7 +114,9 @@ def _work(
         threads=plan.threads,
         device=plan.device,
         checkpoint_every=parse_checkpoint_every(config.checkpoint_every),
-        models=shipped_models([student.arch for student in run.settings.students]),
+        models=shipped_models(
+            [s.arch for s in run.settings.students] + [t.arch for t in run.settings.teachers]
+        ),
         aggregator=aggregator,
         monitor=monitor,
     )
@@ -140,6 +142,7 @@ def _drive(
     # resident students all start at once, so nobody goes first
     needed = operations(students, run.data) if sliced else {s.id: 1.0 for s in students}
     needed |= {unit: sum(needed[s.id] for s in of) for unit, of in run.settings.units.items()}
+    needed |= {teacher.id: 0.0 for teacher in run.settings.teachers}
     pace = Pace(needed, history=read_history(run.storage))
     return Drive(
         work=work,
@@ -161,4 +164,5 @@ def _drive(
         show=telling.show,
         interruption=interruption,
         goes_on=config.on_student_loss == "continue",
+        least_students=run.settings.teaching().least_students,
     )

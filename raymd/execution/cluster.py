@@ -42,7 +42,8 @@ def plan_of(config: FitConfig, run: Run, nodes: Sequence[Node], *, announce: Ann
     units = {unit: of[0] for unit, of in run.settings.units.items() if unit not in lost}
     workers = {unit: student.workers_per_student for unit, student in units.items()}
     sizes = {unit: student.batch_size for unit, student in units.items()}
-    check_workers(workers, batch_sizes=sizes, num_samples=len(run.data.train))
+    num_samples = run.settings.samples_of_each(len(run.data.train))
+    check_workers(workers, batch_sizes=sizes, num_samples=num_samples)
     return make_plan(
         workers,
         nodes=node_resources(config, nodes),

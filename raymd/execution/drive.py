@@ -83,6 +83,7 @@ class Drive:
         show: Takes events.
         interruption: Of ``interruptible``.
         goes_on: Whether the run goes on when a student is lost.
+        least_students: How many the run's method takes.
     """
 
     work: Work
@@ -93,6 +94,7 @@ class Drive:
     show: Show
     interruption: Interruption
     goes_on: bool
+    least_students: int = 1
     _slots: dict[int, Busy] = field(default_factory=dict, init=False)
     _outcome: Outcome | None = field(default=None, init=False)  # what ends it before its end
     _life: str | None = field(default=None, init=False)
@@ -250,11 +252,17 @@ class Drive:
         """A student cannot go on: neither can the run, or the others go on without it."""
         if student not in self.dispatch.standings:
             return  # it is lost already, and its workers were ended
-        alone = len(self.dispatch.standings) == 1
-        if not self.goes_on or alone or record.concerns_run:
+        if not self.goes_on or record.concerns_run or not self._can_do_without(student):
             self._end(Outcome("failed", record.error, record.exit_code, diverged=record.diverged))
         else:
             self._lose(student, record)
+
+    def _can_do_without(self, student: str) -> bool:
+        """Whether the others make a run of the method: a teacher may lack a student, but not be
+        nobody, and frozen teachers are what a run was begun for."""
+        standings = self.dispatch.standings
+        left = [s for s, standing in standings.items() if s != student and not standing.is_frozen]
+        return not standings[student].is_frozen and len(left) >= self.least_students
 
     def _lose(self, student: str, record: SegmentRecord) -> None:
         epoch, step = record.position

@@ -120,10 +120,10 @@ class Foresight:
     def _student(self, student: StudentConfig) -> StudentPreview:
         measure = self.measured.students[student.id]
         workers = student.workers_per_student
-        num_train = len(self.data.train)
+        num_train = self.settings.samples_of_each(len(self.data.train))
         num_val = len(self.data.val) if self.data.val is not None else 0
         steps = num_steps(num_train, student.batch_size)
-        layout = BlockLayout(num_train, len(self.data.classes))
+        layout = BlockLayout(len(self.data.train), len(self.data.classes))
         parts = -(-layout.num_blocks // workers) / layout.num_blocks  # blocks are never shared
         position = self._position(student)
         foreseen = StudentPreview(
@@ -145,7 +145,7 @@ class Foresight:
             images_per_s=num_train / (steps * measure.step_s),
             steps=steps,
             epoch_s=steps * measure.step_s + num_val * measure.forward_s / workers,
-            publish_s=num_train * parts * measure.forward_s,
+            publish_s=self._num_rows * parts * measure.forward_s,
             left_s=0.0,
             checkpoint_bytes=measure.weight_bytes + measure.optimizer_bytes,
             epoch=position.epoch,

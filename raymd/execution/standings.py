@@ -54,7 +54,7 @@ def _frozen(run: Run, teacher: str) -> Standing:
 def _is_whole(run: Run, cycle: int, publisher: str) -> bool:
     """Whether a publication is committed with all of its blocks."""
     blocks = committed_blocks(run.storage, names.published_folder(cycle, publisher))
-    announced = run.storage.exists(names.publication_record(cycle, publisher))
+    announced = _is_there(run.storage, names.publication_record(cycle, publisher))
     return announced and len(blocks) == layout_of(run.settings, run.data).num_blocks
 
 

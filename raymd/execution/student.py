@@ -16,7 +16,7 @@ from ray.train.torch import get_device
 
 from raymd.data.splits import Prepared
 from raymd.errors import NonFiniteLossError, RaymdError, StorageWriteError, UserError
-from raymd.exchange.damaged import DamagedBlockError
+from raymd.exchange.damaged import DamagedBlockError, DamagedTeacherError
 from raymd.execution.dispatch import Segment
 from raymd.execution.exchange import RayExchange
 from raymd.execution.monitor import FAILURES_AT_ONE_POSITION
@@ -39,7 +39,7 @@ NOT_WORTH_A_RETRY = (
 )  # fmt: skip
 
 # A full disk, a folder that is not shared: what no other student would be spared.
-CONCERNS_RUN = (StorageWriteError, UserError, DamagedBlockError)
+CONCERNS_RUN = (StorageWriteError, UserError, DamagedBlockError, DamagedTeacherError)
 
 
 class Order:

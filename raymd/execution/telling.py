@@ -23,6 +23,7 @@ from raymd.result import TENSORBOARD, WANDB, Result
 from raymd.runs import read_history
 from raymd.secrets import masked, without_secrets
 from raymd.storage import Storage
+from raymd.student_options import members_of
 from raymd.view import events
 from raymd.view.about import About
 from raymd.view.board import Board
@@ -222,9 +223,10 @@ def _ended_before(run: Run) -> Iterator[Mapping[str, Any]]:
         yield events.lost(
             student=loss.student, epoch=loss.epoch, step=loss.step, reason=loss.reason
         )
-    for student, standing in standings(run).items():
-        if standing.is_finished:
-            yield events.finished(student=student)
+    for unit, standing in standings(run).items():
+        if standing.is_finished and not standing.is_frozen:
+            for student in members_of(unit):
+                yield events.finished(student=student)
 
 
 def _run_started(run: Run, announced: list[str]) -> events.RunStartedEvent:

@@ -150,7 +150,7 @@ def _orders(run: Run, plan: Plan, students: Sequence[str]) -> tuple[list[str], l
     for student in run.settings.students:
         if student.id not in students:
             continue
-        rows = rows_of_step(len(run.data.train), student)
+        rows = rows_of_step(run.settings.samples_of_each(len(run.data.train)), student)
         order = TimingOrder(
             student=student,
             settings=run.settings,

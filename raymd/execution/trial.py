@@ -140,12 +140,12 @@ class Seeds:
         config = self.spec.config(self.values, seed=seed, storage=self.storage.uri)
         if seed != self.spec.seeds[0]:  # schedulers judge by the first one alone
             return fit(config, interruption=self.interruption)
-        students = student_ids(config.students)
+        students, budget = student_ids(config.students), config.epochs or self.spec.epochs
         meter = EpochMeter(students, objective=self.objective)
 
         def tell(event: Mapping[str, Any]) -> None:
             for epochs, value in meter.take(event):
-                if epochs < event[EPOCHS]:  # the last one is told once all seeds have ended
+                if epochs < budget:  # the last one is told once all seeds have ended
                     self._tell(epochs, value)
 
         for event in read_history(self.storage.sub(config.name or "")):

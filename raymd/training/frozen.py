@@ -66,7 +66,7 @@ def keep_frozen(storage: Storage, settings: Settings, data: Prepared) -> None:
 
 def frozen_task(task: StudentTask, teacher: TeacherConfig) -> StudentTask:
     """A frozen teacher as a student that takes no step: what evaluating and publishing need."""
-    like = task.settings.students[0]
+    like = min(task.settings.students, key=lambda student: student.id)
     student = StudentConfig(
         id=teacher.id,
         arch=teacher.arch,

@@ -15,7 +15,13 @@ from raymd.distillation.schedule import Epoch
 from raymd.distillation.soft_labels import decode_block, encode_block
 from raymd.errors import StorageError
 from raymd.exchange import names
-from raymd.exchange.blocks import commit_block, is_complete, publication_fields, read_block
+from raymd.exchange.blocks import (
+    commit_block,
+    is_complete,
+    publication_fields,
+    publication_of,
+    read_block,
+)
 from raymd.exchange.facts import Publication
 from raymd.exchange.folder import Exchange
 from raymd.training.evaluate import held_out_loss, predict
@@ -92,10 +98,27 @@ def publish_all(
 def _announce(task: StudentTask, publication: Publication, exchange: Exchange) -> Publication:
     """Commit and announce the publication, once for all workers of the student."""
     if task.ranks.is_first:
+        publication = committed_publication(task, publication)
         name = names.publication_record(publication.cycle, publication.student)
         task.storage.commit(name, publication_fields(publication))
         exchange.announce(publication)
     return task.ranks.from_first(publication)
+
+
+def committed_publication(task: StudentTask, publication: Publication) -> Publication:
+    """What was announced of the same weights before, if anything was.
+
+    Accuracy and loss are measured, and another device or number of threads measures a loss of other
+    last digits; what was said first counts.
+    """
+    cycle, student = publication.cycle, publication.student
+    try:
+        record = task.storage.record(names.publication_record(cycle, student))
+    except StorageError:
+        return publication
+    if record is None or record["publish_id"] != publication.publish_id:
+        return publication
+    return publication_of(record, cycle=cycle, student=student)
 
 
 def sample_of(rows_NK: np.ndarray) -> list[list[float]]:

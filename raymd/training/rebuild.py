@@ -22,7 +22,7 @@ from raymd.storage import FILES, checksum
 from raymd.training.building import new_model
 from raymd.training.checkpoint import checkpoint_record, load_weights, publish_id
 from raymd.training.frozen import frozen_publication, frozen_task, load_frozen
-from raymd.training.publish import compute_block, publish_block
+from raymd.training.publish import committed_publication, compute_block, publish_block
 from raymd.training.ranks import ALONE
 from raymd.training.student import Emit, StudentTask
 from raymd.view import events
@@ -118,8 +118,8 @@ def published(task: StudentTask, cycle: int) -> tuple[Position, Publication]:
     return position, publication
 
 
-def published_network(task: StudentTask, cycle: int) -> tuple[nn.Module, Publication]:
-    """What the task's student, or frozen teacher, published from in a cycle, and what it announced.
+def network_of(task: StudentTask, cycle: int) -> nn.Module:
+    """What the task's student, or frozen teacher, published from in a cycle.
 
     Args:
         task: Of ``task_of``.
@@ -128,17 +128,24 @@ def published_network(task: StudentTask, cycle: int) -> tuple[nn.Module, Publica
     Raises:
         StorageError: as ``published``.
     """
-    if any(teacher.id == task.student.id for teacher in task.settings.teachers):
-        model = load_frozen(task)
-        return model, frozen_publication(task, model)
-    position, publication = published(task, cycle)
+    if _is_frozen(task):
+        return load_frozen(task)
+    position, _ = published(task, cycle)
     model, _ = new_model(task, initialise=False)
     model.load_state_dict(load_weights(task, position, which=task.settings.publish))
-    return model, publication
+    return model
+
+
+def _is_frozen(task: StudentTask) -> bool:
+    return any(teacher.id == task.student.id for teacher in task.settings.teachers)
 
 
 def _student_block(task: StudentTask, cycle: int, block: int, *, make: MakeBlock) -> np.ndarray:
-    model, publication = published_network(task, cycle)
+    model = network_of(task, cycle)
+    if _is_frozen(task):
+        publication = committed_publication(task, frozen_publication(task, model))
+    else:
+        _, publication = published(task, cycle)
     return make(task, model, publication, block)
 
 

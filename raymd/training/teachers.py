@@ -9,7 +9,7 @@ that turn out to be damaged are made again in whichever student waits for them.
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -22,13 +22,17 @@ from raymd.distillation.losses import mix_rows, soft_labels
 from raymd.distillation.methods import WEIGHTS
 from raymd.distillation.schedule import Epoch
 from raymd.distillation.soft_labels import TeacherRows, decode_block
+from raymd.errors import StorageError
+from raymd.exchange.damaged import DamagedTeacherError
 from raymd.exchange.folder import Exchange, Teacher
 from raymd.training.frozen import frozen_task, load_frozen
 from raymd.training.publish import sample_of
-from raymd.training.rebuild import published_network, rebuild, task_of
+from raymd.training.rebuild import network_of, rebuild, task_of
 from raymd.training.student import Emit, StudentTask
 from raymd.view import events
 from raymd.view.event_types import SAMPLE_ROWS
+
+MENDING_S = 60.0
 
 
 class BatchTeacher(Protocol):
@@ -126,7 +130,7 @@ class Teachers:
     def _fetch(self, cycle: int) -> TeacherRows | LiveTeacher | None:
         task, started = self.task, time.perf_counter()
         if not task.method.exchanges:
-            return frozen_teacher(task)
+            return self._made(lambda: frozen_teacher(task))
         teacher = self.exchange.teacher(
             cycle,
             task.method.teacher_of(task.student.id),
@@ -138,14 +142,36 @@ class Teachers:
             return None
         waited_s = time.perf_counter() - started
         if task.method.source == "live":
-            live = live_teacher(task, cycle, teacher.weights)
-            self._tell(cycle, teacher, waited_s, [])
+            weights = teacher.weights
+            live = self._made(lambda: live_teacher(task, cycle, weights))
+            if live is not None:
+                self._tell(cycle, teacher, waited_s, [])
             return live
         blocks = [decode_block(block)[1] for block in teacher.blocks]
         rows = TeacherRows(blocks, layout=task.layout)
         shown = torch.arange(min(SAMPLE_ROWS, task.layout.num_samples))
         self._tell(cycle, teacher, waited_s, sample_of(rows.rows(shown).numpy()))
         return rows
+
+    def _made(self, make: Callable[[], LiveTeacher]) -> LiveTeacher | None:
+        """A live teacher; None if the student was told to stop while it waited for its weights.
+
+        A member whose checkpoint was damaged goes back and trains up to it again: worth a while.
+
+        Raises:
+            DamagedTeacherError: the weights do not come back.
+        """
+        give_up_at = time.monotonic() + MENDING_S
+        while True:
+            try:
+                return make()
+            except StorageError as error:
+                if time.monotonic() > give_up_at:
+                    raise DamagedTeacherError(
+                        f"{error}, and {self.task.student.id} is taught by it"
+                    ) from error
+            if self.stopping.wait(1.0):
+                return None
 
     def _tell(
         self, cycle: int, teacher: Teacher, waited_s: float, sample: list[list[float]]
@@ -169,7 +195,7 @@ def live_teacher(task: StudentTask, cycle: int, weights: Mapping[str, float]) ->
         StorageError: one is missing or damaged.
     """
     tasks = [task_of(task, member) for member in weights]
-    members = [(member, published_network(member, cycle)[0]) for member in tasks]
+    members = [(member, network_of(member, cycle)) for member in tasks]
     return LiveTeacher(members, tuple(weights.values()))
 
 

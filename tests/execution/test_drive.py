@@ -133,30 +133,35 @@ def new_drive(
     goes_on: bool = False,
     timeout_s: float | None = None,
     shown: list[Mapping[str, Any]] | None = None,
+    frozen: tuple[str, ...] = (),
+    least_students: int = 1,
 ) -> Drive:
-    workers = dict.fromkeys(students, 1)
+    workers = dict.fromkeys((*students, *frozen), 1)
+    standings = dict.fromkeys(students, Standing(Position(0)))
+    standings |= dict.fromkeys(frozen, Standing(Position(0), is_frozen=True))
     plan = make_plan(workers, nodes=[{"CPU": 8.0}], slots=slots)
-    pace = Pace(dict.fromkeys(students, 1e-3))
+    pace = Pace({**dict.fromkeys(students, 1e-3), **dict.fromkeys(frozen, 0.0)})
     return Drive(
         work=work,
         plan=plan,
         dispatch=Dispatch(
             SCHEDULE,
             workers=workers,
-            standings=dict.fromkeys(students, Standing(Position(0))),
+            standings=standings,
             slots=plan.slots,
             sliced=plan.placement == "sliced",
             cost=pace.cost,
         ),
         lateness=Lateness(
             SCHEDULE,
-            standings=dict.fromkeys(students, Standing(Position(0))),
+            standings=standings,
             timeout_s=timeout_s,
         ),
         pace=pace,
         show=(shown if shown is not None else []).append,
         interruption=Interruption(),
         goes_on=goes_on,
+        least_students=least_students,
     )
 
 
@@ -182,6 +187,27 @@ def test_students_in_turns_pass_every_barrier_in_two_slots(script: Script, work:
 def test_failed_student_ends_the_run_and_the_others_stop(script: Script, work: Work) -> None:
     script.acts = {"a": fail, "b": until_stopped}
     assert new_drive(work, "a", "b").run() == Outcome("failed", "loss is nan", 3)
+
+
+def test_frozen_teachers_publish_before_students_take_the_only_slot(
+    script: Script, work: Work
+) -> None:
+    assert new_drive(work, "a", "b", slots=1, frozen=("old",)).run().ending == "done"
+    assert script.trained[0] == Segment("old", Position(0), Position(0))
+    assert [segment.student for segment in script.trained].count("old") == 1
+
+
+@pytest.mark.parametrize(
+    ("failing", "frozen", "least_students"),
+    [("old", ("old",), 1), ("a", (), 2), ("a", ("old",), 2)],
+)
+def test_run_that_cannot_do_without_whoever_failed_ends(
+    script: Script, work: Work, failing: str, frozen: tuple[str, ...], least_students: int
+) -> None:
+    script.acts[failing] = fail
+    drive = new_drive(work, "a", "b", goes_on=True, frozen=frozen, least_students=least_students)
+    assert drive.run().ending == "failed"
+    assert ray.get(work.aggregator.told.remote()) == []
 
 
 def test_run_goes_on_without_a_failed_student(script: Script, work: Work) -> None:
