@@ -6,17 +6,23 @@ import pytest
 
 from raymd.distillation.methods import METHODS
 from raymd.distillation.schedule import Position
+from raymd.exchange.damaged import DamagedTeacherError
 from raymd.frozen import TeacherConfig
 from raymd.storage import Storage
-from raymd.training.frozen import keep_frozen
+from raymd.training import teachers
+from raymd.training.frozen import keep_frozen, teacher_file
 from tests.training.conftest import final_files, run_to, tiny_settings, tiny_tasks
 
 OPTIONS: list[dict[str, Any]] = [
     *({"method": name} for name in sorted(METHODS)),
     {"teacher": "live"},
     {"views": 3},
-    {"publish": "ema", "student": {"ema": 0.9}},
     {"publish": "ema", "teacher": "live", "student": {"ema": 0.9}},
+    {"method": "ec-dnn", "data_split": "disjoint", "relabel_fraction": 0.5},
+    {"method": "md", "teachers": 1},
+]
+MORE_OPTIONS: list[dict[str, Any]] = [
+    {"publish": "ema", "student": {"ema": 0.9}},
     {"weights": "uniform"},
     {"weights": "inverse_loss"},
     {"correct_only": True},
@@ -24,14 +30,18 @@ OPTIONS: list[dict[str, Any]] = [
     {"kd_ramp": 1},
     {"kd_until": "last_drop"},
     {"kd_until": "3"},
-    {"method": "ec-dnn", "data_split": "disjoint", "relabel_fraction": 0.5},
     {"method": "independent", "loss_scale": 2.0},
     {"method": "dml", "dml_update": "simultaneous"},
     {"method": "codistill", "teacher": "live", "refresh_epochs": 2},
-    {"method": "md", "teachers": 1},
     {"method": "md", "teachers": 1, "teacher": "live"},
     {"method": "kd-stored", "views": 2},
 ]
+
+
+@pytest.fixture(autouse=True)
+def _unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
+    # no test here cuts the power, and hundreds of fsyncs take seconds
+    monkeypatch.setattr("os.fsync", lambda fd: None)
 
 
 def name_of(options: dict[str, Any]) -> str:
@@ -60,7 +70,11 @@ def tasks_of(storage: Storage, options: dict[str, Any], teacher_run: str) -> lis
     return tasks
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=name_of)
+@pytest.mark.parametrize(
+    "options",
+    [*OPTIONS, *(pytest.param(more, marks=pytest.mark.slow) for more in MORE_OPTIONS)],
+    ids=name_of,
+)
 def test_run_that_is_left_and_resumed_ends_with_the_same_bytes(
     options: dict[str, Any], tmp_path: Any, teacher_run: str
 ) -> None:
@@ -73,3 +87,14 @@ def test_run_that_is_left_and_resumed_ends_with_the_same_bytes(
     run_to(tasks)
     assert final_files(parts) == final_files(whole)
     assert {name.partition("/")[0] for name in final_files(whole)} >= {"students"}
+
+
+def test_live_teacher_waits_for_weights_that_are_being_mended(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, teacher_run: str
+) -> None:
+    monkeypatch.setattr(teachers, "MENDING_S", 0.0)
+    storage = Storage.at(tmp_path / "run")
+    tasks = tasks_of(storage, {"method": "kd"}, teacher_run)
+    storage.write(teacher_file("teacher0"), b"altered")
+    with pytest.raises(DamagedTeacherError, match=r"teacher0.*tiny4 is taught by it"):
+        run_to(tasks)
