@@ -1,7 +1,7 @@
 """A run small enough to be killed at each of its commits: two tiny networks on random images."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +149,12 @@ def final_files(storage: Storage) -> dict[str, bytes]:
 @pytest.fixture
 def storage(tmp_path: Path) -> Storage:
     return Storage.at(tmp_path / "run")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    # networks this small train seven times as fast without a second thread to wait for
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
