@@ -96,7 +96,7 @@ class FitConfig(StudentOptions, TeachingOptions):
     recipe: str | None = field(
         default=None,
         metadata=about(
-            "cifar, cifar-live, imagenet, digits, mnist, finetune, or FILE.yaml; default: by data"
+            "cifar, cifar-views, imagenet, digits, mnist, finetune, or FILE.yaml; default: by data"
         ),
     )
     method: str = field(
