@@ -118,7 +118,8 @@ def run_to(
     schedule, settings = tasks[0].schedule, tasks[0].settings
     for teacher in settings.teachers if tasks[0].method.exchanges else ():
         publish_frozen(frozen_task(tasks[0], teacher), exchange=exchange, emit=emit)
-    units = [tasks] if tasks[0].method.is_cohort else [[task] for task in tasks]
+    by_id = {task.student.id: task for task in tasks}
+    units = [[by_id[s.id] for s in unit if s.id in by_id] for unit in settings.units.values()]
     ends = [Position(epoch) for epoch in schedule.barriers] + [schedule.end]
     for end in ends:
         if stop is not None and end > stop:
