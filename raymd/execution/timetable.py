@@ -21,7 +21,7 @@ def find_cycles(schedule: Schedule, *, cycle_epochs: int | None = None) -> Itera
     """
     by_cycle = groupby(schedule.epochs, key=lambda epoch: epoch.cycle)
     if not schedule.barriers:
-        yield CyclesPreview(1, len(schedule.epochs), 0)
+        yield CyclesPreview(1, *_lengths(schedule.epochs))
         return
     lengths = [_lengths(list(epochs)) for _, epochs in by_cycle]
     whole = cycle_epochs or sum(lengths[0])

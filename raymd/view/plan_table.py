@@ -112,6 +112,9 @@ def describe_cycles(cycles: Iterable[CyclesPreview]) -> str:
     """``8 cycles of 10 alone + 30 distilling, then 10 alone (cut by --epochs)``."""
     parts = []
     for cycle in cycles:
+        if not cycle.alone:
+            parts.append(f"{cycle.distilling} distilling")
+            continue
         length = f"{cycle.alone} alone"
         length += f" + {cycle.distilling} distilling" if cycle.distilling else ""
         times = "" if cycle.is_cut or not cycle.distilling else f"{_times(cycle.count)} of "

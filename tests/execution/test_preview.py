@@ -64,6 +64,7 @@ def test_first_cycle_that_is_cut_is_told_as_cut() -> None:
 def test_run_without_a_barrier_is_all_alone() -> None:
     assert [*find_cycles(schedule(2))] == [CyclesPreview(1, 2, 0)]
     assert [*find_cycles(schedule(20, method="independent"))] == [CyclesPreview(1, 20, 0)]
+    assert [*find_cycles(schedule(20, method="dml"))] == [CyclesPreview(1, 0, 20)]
 
 
 def test_drops_inside_distillation_are_marked() -> None:

@@ -111,6 +111,7 @@ def test_run_without_distillation_says_nothing_of_soft_labels() -> None:
     ("cycles", "text"),
     [
         ((CyclesPreview(1, 2, 1),), "1 cycle of 2 alone + 1 distilling"),
+        ((CyclesPreview(1, 0, 20),), "20 distilling"),
         (
             (CyclesPreview(2, 10, 30), CyclesPreview(1, 10, 5, is_cut=True)),
             "2 cycles of 10 alone + 30 distilling, then 10 alone + 5 distilling (cut by --epochs)",
