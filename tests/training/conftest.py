@@ -119,7 +119,8 @@ def run_to(
     for teacher in settings.teachers if tasks[0].method.exchanges else ():
         publish_frozen(frozen_task(tasks[0], teacher), exchange=exchange, emit=emit)
     by_id = {task.student.id: task for task in tasks}
-    units = [[by_id[s.id] for s in unit if s.id in by_id] for unit in settings.units.values()]
+    members = ([by_id[s.id] for s in unit if s.id in by_id] for unit in settings.units.values())
+    units = [unit for unit in members if unit]
     ends = [Position(epoch) for epoch in schedule.barriers] + [schedule.end]
     for end in ends:
         if stop is not None and end > stop:
