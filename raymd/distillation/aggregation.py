@@ -1,8 +1,9 @@
 """Eq. 8: the teacher's soft labels are the weighted mean of the students'.
 
-Blocks of float16 or float32 rows enter, one block of the same encoding leaves. This runs in
+Blocks of float16 or float32 rows enter, one block of the same dtype leaves. This runs in
 Ray tasks on blocks of some 64 MB, so it is fused and chunked: a chunk of every student stays
-in the processor's cache while it is summed in float32, then it is rounded once.
+in the processor's cache while it is summed in float32, then it is rounded once. Rows that keep a
+few classes are merged by top_k.py.
 
     N rows   K classes
 """
@@ -13,10 +14,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from raymd.distillation.top_k import Rows, TopKRows, cheapest, merge_top_k, written_out
+
 CHUNK_ROWS = 256
 
 
-def merge_rows(blocks_NK: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+def merge_rows(blocks_NK: Sequence[Rows], weights: Sequence[float]) -> Rows:
     """Weighted mean of blocks of probabilities, ``S_e = sum_i a_i S_i`` (Eq. 8).
 
     Args:
@@ -26,7 +29,8 @@ def merge_rows(blocks_NK: Sequence[np.ndarray], weights: Sequence[float]) -> np.
         weights: ``a_i`` in the same order.
 
     Returns:
-        [N, K] of the blocks' dtype.
+        [N, K] of the blocks' dtype; of blocks that keep a few classes of each row another such,
+        where that takes fewer bytes.
 
     Raises:
         ValueError: no blocks, or blocks of different shapes or dtypes, or not one weight each.
@@ -34,6 +38,13 @@ def merge_rows(blocks_NK: Sequence[np.ndarray], weights: Sequence[float]) -> np.
     kinds = {(block.shape, block.dtype) for block in blocks_NK}
     if len(kinds) != 1 or len(blocks_NK) != len(weights):
         raise ValueError(f"blocks to merge differ: {kinds}, {len(weights)} weights")
+    few = [block for block in blocks_NK if isinstance(block, TopKRows)]
+    if len(few) == len(blocks_NK):
+        return cheapest(merge_top_k(few, weights))
+    return _merge_dense([written_out(block) for block in blocks_NK], weights)
+
+
+def _merge_dense(blocks_NK: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
     tensors = [as_tensor(block) for block in blocks_NK]
     merged_NK = torch.empty_like(tensors[0])
     num_rows, num_classes = merged_NK.shape

@@ -2,8 +2,9 @@
 
 A student's probabilities enter in runs of consecutive sample ids; Arrow IPC streams of about
 64 MB leave, one record batch each, with metadata that says what the rows are. The same format
-serves the students' raw blocks and the teacher's merged ones. A row belongs to (sample id,
-view): view 0 is the clean image, or the first of several seeded augmented views.
+serves the students' raw blocks and the teacher's merged ones. A row has all probabilities, or a
+few of them (top_k.py). It belongs to (sample id, view): view 0 is the clean image, or the first of
+several seeded augmented views.
 
     N samples   K classes   B batch
 """
@@ -11,19 +12,19 @@ view): view 0 is the clean image, or the first of several seeded augmented views
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from raymd.distillation.aggregation import as_tensor
-
-Encoding = Literal["float16", "float32"]
+from raymd.distillation.top_k import Rows, TeacherBatch, TopKRows, written_out
 
 BLOCK_BYTES = 64 * 2**20
-_METADATA_KEY = b"raymd"
+_METADATA_KEY, _CLASSES_KEY = b"raymd", b"num_classes"
 _COLUMN = "soft_labels"
+_TOP_K_COLUMNS = ("classes", "excess", "base")
 
 
 @dataclass(frozen=True)
@@ -66,29 +67,37 @@ class BlockLayout:
         return first, min(first + self.rows_per_block, self.num_samples)
 
 
-def encode_block(rows_NK: np.ndarray, *, metadata: Mapping[str, Any]) -> np.ndarray:
+def encode_block(rows_NK: Rows, *, metadata: Mapping[str, Any]) -> np.ndarray:
     """A block as the bytes of an Arrow IPC stream.
 
     Args:
-        rows_NK: float16 or float32 probabilities, [rows, K].
+        rows_NK: float16 or float32 probabilities, [rows, K], or a few of each row.
         metadata: What the rows are (run, cycle, student, first sample id, view, temperature …);
             anything JSON can hold. Written with sorted keys: repeats are byte-identical.
 
     Returns:
         uint8 [bytes], ready for the object store and for a file.
     """
-    num_classes = rows_NK.shape[1]
-    flat = pa.array(np.ascontiguousarray(rows_NK).reshape(-1))
-    column = pa.FixedSizeListArray.from_arrays(flat, num_classes)
     header = {_METADATA_KEY: json.dumps(dict(metadata), sort_keys=True).encode()}
-    schema = pa.schema([pa.field(_COLUMN, column.type)], metadata=header)
+    if isinstance(rows_NK, TopKRows):
+        header[_CLASSES_KEY] = str(rows_NK.num_classes).encode()
+        parts = (_lists(rows_NK.classes), _lists(rows_NK.excess), pa.array(rows_NK.base))
+        columns = dict(zip(_TOP_K_COLUMNS, parts, strict=True))
+    else:
+        columns = {_COLUMN: _lists(rows_NK)}
+    schema = pa.schema([(name, column.type) for name, column in columns.items()], metadata=header)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_batch(pa.record_batch([column], schema=schema))
+        writer.write_batch(pa.record_batch(list(columns.values()), schema=schema))
     return np.frombuffer(sink.getvalue(), dtype=np.uint8)
 
 
-def decode_block(block: Any) -> tuple[dict[str, Any], np.ndarray]:
+def _lists(values_NE: np.ndarray) -> Any:
+    flat = pa.array(np.ascontiguousarray(values_NE).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, values_NE.shape[1])
+
+
+def decode_block(block: Any) -> tuple[dict[str, Any], Rows]:
     """A block's metadata and its rows [rows, K], without copying the rows.
 
     Args:
@@ -102,18 +111,32 @@ def decode_block(block: Any) -> tuple[dict[str, Any], np.ndarray]:
             batch = reader.read_next_batch()
             # Lengths that point behind the buffers would crash the process when read.
             batch.validate()
-            metadata = json.loads((reader.schema.metadata or {})[_METADATA_KEY])
-            column = batch.column(_COLUMN)
+            header = reader.schema.metadata or {}
+            metadata = json.loads(header[_METADATA_KEY])
+            if _CLASSES_KEY in header:
+                return metadata, _top_k_rows(batch, num_classes=int(header[_CLASSES_KEY]))
+            return metadata, _matrix(batch.column(_COLUMN))
     except (pa.ArrowException, OSError, KeyError, ValueError, StopIteration) as error:
         raise ValueError(f"these bytes are not a soft-label block: {error}") from error
-    rows = column.flatten().to_numpy(zero_copy_only=True)
-    return metadata, rows.reshape(len(column), column.type.list_size)
+
+
+def _matrix(column: Any) -> np.ndarray:
+    rows: np.ndarray = column.flatten().to_numpy(zero_copy_only=True)
+    return rows.reshape(len(column), column.type.list_size)
+
+
+def _top_k_rows(batch: Any, *, num_classes: int) -> TopKRows:
+    classes, excess, base = (batch.column(name) for name in _TOP_K_COLUMNS)
+    rows = TopKRows(_matrix(classes), _matrix(excess), base.to_numpy(), num_classes)
+    if rows.classes.size and int(rows.classes.max()) >= num_classes:
+        raise ValueError(f"class {rows.classes.max()} of {num_classes}")
+    return rows
 
 
 class TeacherRows:
     """A teacher's blocks, read by sample id. Holds the blocks' memory, copies only the batch."""
 
-    def __init__(self, blocks: Sequence[np.ndarray], *, layout: BlockLayout) -> None:
+    def __init__(self, blocks: Sequence[Rows], *, layout: BlockLayout) -> None:
         """
         Args:
             blocks: All blocks of one teacher as decode_block's rows, in block order.
@@ -128,10 +151,14 @@ class TeacherRows:
         if shapes != expected:
             raise ValueError(f"teacher blocks of shapes {shapes}, expected {expected}")
         self.layout = layout
-        self._blocks = [as_tensor(block) for block in blocks]
+        # Where a few blocks were cheaper written out, all are: a batch has rows of one kind.
+        few = [block for block in blocks if isinstance(block, TopKRows)]
+        self._few = few if len(few) == len(blocks) else None
+        self._all = [] if self._few else [as_tensor(written_out(block)) for block in blocks]
 
-    def rows(self, sample_ids_B: torch.Tensor, *, view: int = 0) -> torch.Tensor:
-        """The teacher's probabilities of these samples, float32 [B, K], on the CPU.
+    def rows(self, sample_ids_B: torch.Tensor, *, view: int = 0) -> TeacherBatch:
+        """The teacher's probabilities of these samples, on the CPU: float32 [B, K], or a few
+        of each row where the teacher has no more.
 
         Rows are renormalised after the float16 storage, whose rows miss a sum of 1 by up to
         4e-4: KL would turn negative.
@@ -143,13 +170,38 @@ class TeacherRows:
         if view not in range(layout.num_views) or int(sample_ids_B.max()) >= layout.num_samples:
             raise IndexError(f"view {view} of sample ids {sample_ids_B}: not in {layout}")
         first = view * layout.blocks_per_view
+        if self._few:
+            return _gather_few(
+                self._few[first : first + layout.blocks_per_view], sample_ids_B, layout
+            )
         if layout.blocks_per_view == 1:
-            rows_BK = self._blocks[first].index_select(0, sample_ids_B).float()
+            rows_BK = self._all[first].index_select(0, sample_ids_B).float()
         else:
             block_B = sample_ids_B // layout.rows_per_block
             offset_B = sample_ids_B % layout.rows_per_block
             rows_BK = torch.empty(len(sample_ids_B), layout.num_classes)
             for block in set(block_B.tolist()):
                 where = (block_B == block).nonzero().squeeze(1)
-                rows_BK[where] = self._blocks[first + block][offset_B[where]].float()
+                rows_BK[where] = self._all[first + block][offset_B[where]].float()
         return rows_BK.div_(rows_BK.sum(dim=-1, keepdim=True))
+
+
+def _gather_few(
+    blocks: Sequence[TopKRows], sample_ids_B: torch.Tensor, layout: BlockLayout
+) -> TeacherBatch:
+    """The rows of samples out of a view's blocks, as wide as the widest block that has one."""
+    ids = sample_ids_B.numpy()
+    block_B, offset_B = np.divmod(ids, layout.rows_per_block)
+    used = np.unique(block_B)
+    width = max(blocks[block].classes.shape[1] for block in used)
+    classes_BE = np.zeros((len(ids), width), dtype=blocks[0].classes.dtype)
+    excess_BE = np.zeros((len(ids), width), dtype=blocks[0].dtype)
+    base_B = np.empty(len(ids), dtype=np.float32)
+    for block in used:
+        where = np.flatnonzero(block_B == block)
+        rows = blocks[block][offset_B[where]]
+        entries = rows.classes.shape[1]
+        classes_BE[where, :entries] = rows.classes
+        excess_BE[where, :entries] = rows.excess
+        base_B[where] = rows.base
+    return TopKRows(classes_BE, excess_BE, base_B, layout.num_classes).batch()

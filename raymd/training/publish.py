@@ -13,6 +13,7 @@ from torch import nn
 
 from raymd.distillation.schedule import Epoch
 from raymd.distillation.soft_labels import decode_block, encode_block
+from raymd.distillation.top_k import Rows, stored_rows, written_out
 from raymd.errors import StorageError
 from raymd.exchange import names
 from raymd.exchange.blocks import (
@@ -28,8 +29,6 @@ from raymd.training.evaluate import held_out_loss, predict
 from raymd.training.student import Emit, StudentState, StudentTask
 from raymd.view import events
 from raymd.view.event_types import SAMPLE_CLASSES, SAMPLE_ROWS
-
-ENCODING = "float16"
 
 
 def publish(
@@ -121,9 +120,9 @@ def committed_publication(task: StudentTask, publication: Publication) -> Public
     return publication_of(record, cycle=cycle, student=student)
 
 
-def sample_of(rows_NK: np.ndarray) -> list[list[float]]:
+def sample_of(rows_NK: Rows) -> list[list[float]]:
     """The first samples' soft labels, for pictures: as events.published tells them."""
-    shown = rows_NK[:SAMPLE_ROWS, :SAMPLE_CLASSES].astype(np.float64)
+    shown = written_out(rows_NK[:SAMPLE_ROWS])[:, :SAMPLE_CLASSES].astype(np.float64)
     return np.round(shown, 4).tolist()
 
 
@@ -160,7 +159,7 @@ def compute_block(
     probs_NK = predict(
         task, model, task.data.train, t=task.settings.temperature, start=first, stop=stop, view=view
     )
-    rows_NK: np.ndarray = probs_NK.numpy().astype(np.dtype(ENCODING))
+    rows_NK = stored_rows(probs_NK, form=task.settings.soft_label_format)
     return encode_block(rows_NK, metadata=block_metadata(task, publication, block))
 
 
@@ -175,5 +174,5 @@ def block_metadata(task: StudentTask, publication: Publication, block: int) -> d
         "view": task.layout.view(block),
         "t": task.settings.temperature,
         "fingerprint": task.data.fingerprint,
-        "encoding": ENCODING,
+        "encoding": str(task.settings.soft_label_format),
     }

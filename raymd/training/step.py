@@ -12,6 +12,7 @@ from raymd.data.draws import fraction, sample_hash, stream_of
 from raymd.data.loader import Batch
 from raymd.distillation.losses import Losses, hits, student_loss
 from raymd.distillation.schedule import Epoch
+from raymd.distillation.top_k import TeacherBatch
 from raymd.training.student import StudentState, StudentTask
 
 
@@ -20,7 +21,7 @@ def train_step(
     state: StudentState,
     epoch: Epoch,
     batch: Batch,
-    teacher_BK: Tensor | None,
+    teacher_BK: TeacherBatch | None,
     *,
     taught_B: Tensor | None = None,
 ) -> Tensor:
@@ -83,7 +84,9 @@ def update(task: StudentTask, state: StudentState, batch: Batch, loss: Tensor) -
         state.averaged.update_parameters(state.model)
 
 
-def taught(task: StudentTask, epoch: Epoch, batch: Batch, teacher_BK: Tensor) -> Tensor | None:
+def taught(
+    task: StudentTask, epoch: Epoch, batch: Batch, teacher_BK: TeacherBatch
+) -> Tensor | None:
     """Which samples their teacher teaches, bool [B]; None: all.
 
     Not those that it gets wrong (``--correct_only``; of a mixed image, the part that is most to be

@@ -2,6 +2,7 @@
 
 import random
 
+from raymd.distillation.formats import SoftLabelFormat
 from raymd.exchange.damaged import Claims, Damaged
 from raymd.exchange.memory import BlockKey, Held, exchange_bytes
 
@@ -28,7 +29,9 @@ def test_most_bytes_at_once_are_what_an_exchange_of_whole_cycles_holds() -> None
         held.drop(lambda key, cycle=cycle: key.cycle < cycle + (key.kind == "student"))
         assert held.bytes == block
     assert held.peak_bytes == exchange_bytes(50, 10, 3)
-    assert exchange_bytes(50, 10, 3, itemsize=4) == 2 * exchange_bytes(50, 10, 3)
+    assert exchange_bytes(50, 10, 3, form=SoftLabelFormat("float32")) == 2 * exchange_bytes(
+        50, 10, 3
+    )
     assert exchange_bytes(50, 10, 3, teachers=3) == 9 * block
 
 
