@@ -134,7 +134,8 @@ def stored_rows(probs_NK: Tensor, *, form: SoftLabelFormat) -> Rows:
         form: How. K entries of a row that are no cheaper than the row are written out.
     """
     if form.top_k is None:
-        rows_NK: np.ndarray = probs_NK.numpy().astype(form.dtype)
+        # by torch: numpy takes fifty times as long to round to float16
+        rows_NK: np.ndarray = probs_NK.to(getattr(torch, form.dtype)).numpy()
         return rows_NK
     return cheapest(keep_top_k(probs_NK, form.top_k, dtype=np.dtype(form.dtype)))
 
@@ -212,10 +213,10 @@ def _stored(
     classes_NE: Tensor, excess_NE: Tensor, base_N: Tensor, num_classes: int, dtype: np.dtype
 ) -> TopKRows:
     unsigned = np.dtype(f"u{class_bytes(num_classes)}")
+    excess_NE = excess_NE.to(getattr(torch, dtype.name))
     return TopKRows(
-        classes_NE.numpy().astype(unsigned), excess_NE.numpy().astype(dtype),
-        base_N.numpy().astype(np.float32), num_classes,
-    )  # fmt: skip
+        classes_NE.numpy().astype(unsigned), excess_NE.numpy(), base_N.numpy(), num_classes
+    )
 
 
 def cheapest(rows: TopKRows) -> Rows:
