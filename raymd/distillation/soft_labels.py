@@ -11,6 +11,7 @@ view): view 0 is the clean image, or the first of several seeded augmented views
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +25,8 @@ Encoding = Literal["float16", "float32"]
 BLOCK_BYTES = 64 * 2**20
 _METADATA_KEY = b"raymd"
 _COLUMN = "soft_labels"
+_ALIGNMENT = 8  # of an Arrow stream's bodies
+_END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 @dataclass(frozen=True)
@@ -77,15 +80,51 @@ def encode_block(rows_NK: np.ndarray, *, metadata: Mapping[str, Any]) -> np.ndar
     Returns:
         uint8 [bytes], ready for the object store and for a file.
     """
-    num_classes = rows_NK.shape[1]
-    flat = pa.array(np.ascontiguousarray(rows_NK).reshape(-1))
-    column = pa.FixedSizeListArray.from_arrays(flat, num_classes)
+    num_rows, num_classes = rows_NK.shape
+    data, stored_NK = empty_block(num_rows, num_classes, dtype=rows_NK.dtype, metadata=metadata)
+    stored_NK[...] = rows_NK
+    return data
+
+
+def empty_block(
+    num_rows: int, num_classes: int, *, dtype: np.dtype[Any], metadata: Mapping[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """A block whose rows are still to be written where they will stay, without another copy.
+
+    Args:
+        num_rows, num_classes, dtype: Of the rows.
+        metadata: As for encode_block.
+
+    Returns:
+        The block's bytes, uint8, and its rows in them, [rows, K] to be written.
+    """
+    schema = _schema(num_classes, dtype, metadata)
+    head = schema.serialize().to_pybytes() + _batch_head(num_rows, num_classes, dtype)
+    body = num_rows * num_classes * dtype.itemsize
+    tail = bytes(-body % _ALIGNMENT) + _END_OF_STREAM
+    # Arrow's pool gives back memory that is mapped already; numpy's would be mapped anew.
+    data = np.frombuffer(pa.allocate_buffer(len(head) + body + len(tail)), dtype=np.uint8)
+    data[: len(head)] = np.frombuffer(head, dtype=np.uint8)
+    data[len(head) + body :] = np.frombuffer(tail, dtype=np.uint8)
+    rows = data[len(head) : len(head) + body].view(dtype)
+    return data, rows.reshape(num_rows, num_classes)
+
+
+def _schema(num_classes: int, dtype: np.dtype[Any], metadata: Mapping[str, Any]) -> pa.Schema:
+    kind = pa.list_(pa.field("item", pa.from_numpy_dtype(dtype)), num_classes)
     header = {_METADATA_KEY: json.dumps(dict(metadata), sort_keys=True).encode()}
-    schema = pa.schema([pa.field(_COLUMN, column.type)], metadata=header)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_batch(pa.record_batch([column], schema=schema))
-    return np.frombuffer(sink.getvalue(), dtype=np.uint8)
+    return pa.schema([pa.field(_COLUMN, kind)], metadata=header)
+
+
+@lru_cache(maxsize=8)
+def _batch_head(num_rows: int, num_classes: int, dtype: np.dtype[Any]) -> bytes:
+    """What an Arrow stream says of a record batch before its values: their shape and kind alone,
+    so a process asks Arrow once for all the blocks of a layout."""
+    flat = pa.array(np.zeros(num_rows * num_classes, dtype=dtype))
+    column = pa.FixedSizeListArray.from_arrays(flat, num_classes)
+    message = pa.record_batch([column], names=[_COLUMN]).serialize()
+    body = flat.nbytes + -flat.nbytes % _ALIGNMENT
+    return message[: message.size - body].to_pybytes()
 
 
 def decode_block(block: Any) -> tuple[dict[str, Any], np.ndarray]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from raymd.distillation.aggregation import merge_rows
-from raymd.distillation.soft_labels import decode_block, encode_block
+from raymd.distillation.soft_labels import decode_block, empty_block
 from raymd.errors import StorageError
 from raymd.exchange import names
 from raymd.exchange.blocks import commit_block, read_block
@@ -38,11 +38,11 @@ def merge_block(
         for student in order.weights
     }
     rows = [decoded[student][1] for student in order.weights]
-    merged_NK = merge_rows(rows, list(order.weights.values()))
     first = next(iter(decoded.values()))[0]
     shared = {key: first[key] for key in SHARED_METADATA}
     metadata = {**shared, "teacher": order.teacher, "weights": dict(order.weights)}
-    data = encode_block(merged_NK, metadata=metadata)
+    data, merged_NK = empty_block(*rows[0].shape, dtype=rows[0].dtype, metadata=metadata)
+    merge_rows(rows, list(order.weights.values()), out_NK=merged_NK)
     folder = names.teacher_blocks(order.cycle, order.teacher, order.revision)
     commit_block(storage, folder, block=order.block, data=data, fields=metadata)
     return data
