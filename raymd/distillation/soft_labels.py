@@ -12,6 +12,7 @@ several seeded augmented views.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ BLOCK_BYTES = 64 * 2**20
 _METADATA_KEY, _CLASSES_KEY = b"raymd", b"num_classes"
 _COLUMN = "soft_labels"
 _TOP_K_COLUMNS = ("classes", "excess", "base")
+_ALIGNMENT = 8  # of an Arrow stream's bodies
+_END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,63 @@ def encode_block(rows_NK: Rows, *, metadata: Mapping[str, Any]) -> np.ndarray:
     Returns:
         uint8 [bytes], ready for the object store and for a file.
     """
-    header = {_METADATA_KEY: json.dumps(dict(metadata), sort_keys=True).encode()}
     if isinstance(rows_NK, TopKRows):
-        header[_CLASSES_KEY] = str(rows_NK.num_classes).encode()
-        parts = (_lists(rows_NK.classes), _lists(rows_NK.excess), pa.array(rows_NK.base))
-        columns = dict(zip(_TOP_K_COLUMNS, parts, strict=True))
-    else:
-        columns = {_COLUMN: _lists(rows_NK)}
+        return _encode_top_k(rows_NK, metadata)
+    num_rows, num_classes = rows_NK.shape
+    data, stored_NK = empty_block(num_rows, num_classes, dtype=rows_NK.dtype, metadata=metadata)
+    stored_NK[...] = rows_NK
+    return data
+
+
+def empty_block(
+    num_rows: int, num_classes: int, *, dtype: np.dtype[Any], metadata: Mapping[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """A block whose rows are still to be written where they will stay, without another copy.
+
+    Args:
+        num_rows, num_classes, dtype: Of the rows.
+        metadata: As for encode_block.
+
+    Returns:
+        The block's bytes, uint8, and its rows in them, [rows, K] to be written.
+    """
+    schema = _schema(num_classes, dtype, metadata)
+    head = schema.serialize().to_pybytes() + _batch_head(num_rows, num_classes, dtype)
+    body = num_rows * num_classes * dtype.itemsize
+    tail = bytes(-body % _ALIGNMENT) + _END_OF_STREAM
+    # Arrow's pool gives back memory that is mapped already; numpy's would be mapped anew.
+    data = np.frombuffer(pa.allocate_buffer(len(head) + body + len(tail)), dtype=np.uint8)
+    data[: len(head)] = np.frombuffer(head, dtype=np.uint8)
+    data[len(head) + body :] = np.frombuffer(tail, dtype=np.uint8)
+    rows = data[len(head) : len(head) + body].view(dtype)
+    return data, rows.reshape(num_rows, num_classes)
+
+
+def _schema(num_classes: int, dtype: np.dtype[Any], metadata: Mapping[str, Any]) -> Any:
+    kind = pa.list_(pa.field("item", pa.from_numpy_dtype(dtype)), num_classes)
+    return pa.schema([pa.field(_COLUMN, kind)], metadata=_header(metadata))
+
+
+def _header(metadata: Mapping[str, Any]) -> dict[bytes, bytes]:
+    return {_METADATA_KEY: json.dumps(dict(metadata), sort_keys=True).encode()}
+
+
+@lru_cache(maxsize=8)
+def _batch_head(num_rows: int, num_classes: int, dtype: np.dtype[Any]) -> bytes:
+    """What an Arrow stream says of a record batch before its values: their shape and kind alone,
+    so a process asks Arrow once for all the blocks of a layout."""
+    flat = pa.array(np.zeros(num_rows * num_classes, dtype=dtype))
+    column = pa.FixedSizeListArray.from_arrays(flat, num_classes)
+    message = pa.record_batch([column], names=[_COLUMN]).serialize()
+    body = flat.nbytes + -flat.nbytes % _ALIGNMENT
+    head: bytes = message[: message.size - body].to_pybytes()
+    return head
+
+
+def _encode_top_k(rows: TopKRows, metadata: Mapping[str, Any]) -> np.ndarray:
+    header = {**_header(metadata), _CLASSES_KEY: str(rows.num_classes).encode()}
+    parts = (_lists(rows.classes), _lists(rows.excess), pa.array(rows.base))
+    columns = dict(zip(_TOP_K_COLUMNS, parts, strict=True))
     schema = pa.schema([(name, column.type) for name, column in columns.items()], metadata=header)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as writer:

@@ -54,18 +54,15 @@ class Held:
     """
 
     def __init__(self, *, base_bytes: int = 0) -> None:
-        self.base_bytes = base_bytes
+        self.bytes = base_bytes  # held now
         self.peak_bytes = base_bytes
         self._blocks: dict[BlockKey, tuple[Any, int]] = {}
 
-    @property
-    def bytes(self) -> int:
-        """Bytes held now."""
-        return self.base_bytes + sum(num_bytes for _, num_bytes in self._blocks.values())
-
     def put(self, key: BlockKey, ref: Any, num_bytes: int) -> None:
         """Hold a block, in place of the reference to it that was held before."""
+        _, before = self._blocks.get(key, (None, 0))
         self._blocks[key] = ref, num_bytes
+        self.bytes += num_bytes - before
         self.peak_bytes = max(self.peak_bytes, self.bytes)
 
     def get(self, key: BlockKey) -> Any:
@@ -75,4 +72,6 @@ class Held:
 
     def drop(self, where: Callable[[BlockKey], bool]) -> None:
         """Let go of the blocks that a condition holds for."""
-        self._blocks = {key: held for key, held in self._blocks.items() if not where(key)}
+        for key in [key for key in self._blocks if where(key)]:
+            _, num_bytes = self._blocks.pop(key)
+            self.bytes -= num_bytes

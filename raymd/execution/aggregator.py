@@ -106,7 +106,7 @@ class Aggregator:
         cycle, student = publication.cycle, publication.student
         # again, for the announcement may have been damaged before a restart read it
         self._order(self.ledger.announced(publication))
-        waited_for = self.ledger.complete(cycle) is None and student in self.ledger.members(cycle)
+        waited_for = self.ledger.complete(cycle) is None and self.ledger.is_member(cycle, student)
         if refs and waited_for:
             self._hold(BlockKey(cycle, "student", student, block), refs[0], num_bytes)
         self._order(self.ledger.delivered(cycle, student, block))

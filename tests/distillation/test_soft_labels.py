@@ -1,6 +1,7 @@
 """Blocks: cutting covers every id once, coding loses nothing, and rows come back by id."""
 
 import io
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,13 @@ import torch
 
 from raymd.distillation import soft_labels as module
 from raymd.distillation.losses import kl_divergence, soft_labels, soft_log_probs
-from raymd.distillation.soft_labels import BlockLayout, TeacherRows, decode_block, encode_block
+from raymd.distillation.soft_labels import (
+    BlockLayout,
+    TeacherRows,
+    decode_block,
+    empty_block,
+    encode_block,
+)
 
 METADATA = {"run": "demo", "cycle": 3, "student": "resnet20", "first_id": 0, "t": 3.0, "view": 0}
 DTYPES = [np.float16, np.float32]
@@ -130,6 +137,28 @@ def test_block_is_a_plain_arrow_stream() -> None:
     table = pa.ipc.open_stream(encode_block(rows, metadata=METADATA)).read_all()
     assert table.column_names == ["soft_labels"]
     np.testing.assert_array_equal(np.array(table["soft_labels"].to_pylist()), rows)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("num_rows", "num_classes"), [(1, 1), (3, 1), (1, 5), (7, 3), (257, 1000)])
+def test_block_is_what_arrows_own_writer_writes(
+    dtype: type, num_rows: int, num_classes: int
+) -> None:
+    rows = probabilities(num_rows, num_classes, dtype=dtype)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), num_classes)
+    header = {b"raymd": json.dumps(METADATA, sort_keys=True).encode()}
+    schema = pa.schema([pa.field("soft_labels", column.type)], metadata=header)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(pa.record_batch([column], schema=schema))
+    assert encode_block(rows, metadata=METADATA).tobytes() == sink.getvalue().to_pybytes()
+
+
+def test_rows_may_be_written_into_a_block_after_it_was_made() -> None:
+    rows = probabilities(9)
+    data, stored = empty_block(*rows.shape, dtype=rows.dtype, metadata=METADATA)
+    stored[...] = rows
+    assert data.tobytes() == encode_block(rows, metadata=METADATA).tobytes()
 
 
 @pytest.mark.parametrize("num_bytes", [0, 1, 8, 100, 5000])
