@@ -81,7 +81,7 @@ def _undisturbed(
     return final_files(storage), kill_switch.count
 
 
-@pytest.mark.parametrize("method", ["md", "dml"])
+@pytest.mark.parametrize("method", ["md", pytest.param("dml", marks=pytest.mark.slow)])
 def test_a_run_killed_at_any_commit_point_ends_bit_identical(
     method: str, tmp_path: Path, kill_switch: KillSwitch
 ) -> None:
