@@ -98,7 +98,9 @@ def empty_block(
     Returns:
         The block's bytes, uint8, and its rows in them, [rows, K] to be written.
     """
-    schema = _schema(num_classes, dtype, metadata)
+    kind = pa.list_(pa.field("item", pa.from_numpy_dtype(dtype)), num_classes)
+    header = {_METADATA_KEY: json.dumps(dict(metadata), sort_keys=True).encode()}
+    schema = pa.schema([pa.field(_COLUMN, kind)], metadata=header)
     head = schema.serialize().to_pybytes() + _batch_head(num_rows, num_classes, dtype)
     body = num_rows * num_classes * dtype.itemsize
     tail = bytes(-body % _ALIGNMENT) + _END_OF_STREAM
@@ -110,12 +112,6 @@ def empty_block(
     return data, rows.reshape(num_rows, num_classes)
 
 
-def _schema(num_classes: int, dtype: np.dtype[Any], metadata: Mapping[str, Any]) -> pa.Schema:
-    kind = pa.list_(pa.field("item", pa.from_numpy_dtype(dtype)), num_classes)
-    header = {_METADATA_KEY: json.dumps(dict(metadata), sort_keys=True).encode()}
-    return pa.schema([pa.field(_COLUMN, kind)], metadata=header)
-
-
 @lru_cache(maxsize=8)
 def _batch_head(num_rows: int, num_classes: int, dtype: np.dtype[Any]) -> bytes:
     """What an Arrow stream says of a record batch before its values: their shape and kind alone,
@@ -124,7 +120,8 @@ def _batch_head(num_rows: int, num_classes: int, dtype: np.dtype[Any]) -> bytes:
     column = pa.FixedSizeListArray.from_arrays(flat, num_classes)
     message = pa.record_batch([column], names=[_COLUMN]).serialize()
     body = flat.nbytes + -flat.nbytes % _ALIGNMENT
-    return message[: message.size - body].to_pybytes()
+    head: bytes = message[: message.size - body].to_pybytes()
+    return head
 
 
 def decode_block(block: Any) -> tuple[dict[str, Any], np.ndarray]:
