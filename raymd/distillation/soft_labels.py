@@ -116,7 +116,9 @@ def empty_block(
 def _batch_head(num_rows: int, num_classes: int, dtype: np.dtype[Any]) -> bytes:
     """What an Arrow stream says of a record batch before its values: their shape and kind alone,
     so a process asks Arrow once for all the blocks of a layout."""
-    flat = pa.array(np.zeros(num_rows * num_classes, dtype=dtype))
+    values = pa.py_buffer(np.zeros(num_rows * num_classes, dtype=dtype))
+    # from buffers, for pa.array would import pandas
+    flat = pa.Array.from_buffers(pa.from_numpy_dtype(dtype), num_rows * num_classes, [None, values])
     column = pa.FixedSizeListArray.from_arrays(flat, num_classes)
     message = pa.record_batch([column], names=[_COLUMN]).serialize()
     body = flat.nbytes + -flat.nbytes % _ALIGNMENT
@@ -140,10 +142,21 @@ def decode_block(block: Any) -> tuple[dict[str, Any], np.ndarray]:
             batch.validate()
             metadata = json.loads((reader.schema.metadata or {})[_METADATA_KEY])
             column = batch.column(_COLUMN)
+            rows = _values(column.flatten())
     except (pa.ArrowException, OSError, KeyError, ValueError, StopIteration) as error:
         raise ValueError(f"these bytes are not a soft-label block: {error}") from error
-    rows = column.flatten().to_numpy(zero_copy_only=True)
     return metadata, rows.reshape(len(column), column.type.list_size)
+
+
+def _values(flat: Any) -> np.ndarray:
+    """An Arrow array's memory; Arrow's own way to numpy would import pandas for it."""
+    if flat.null_count:
+        raise ValueError("values are missing")
+    dtype = np.dtype(flat.type.to_pandas_dtype())
+    start = flat.offset * dtype.itemsize
+    values: np.ndarray = np.frombuffer(flat.buffers()[1], dtype, count=len(flat), offset=start)
+    values.flags.writeable = False
+    return values
 
 
 class TeacherRows:

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -152,6 +154,17 @@ def test_block_is_what_arrows_own_writer_writes(
     with pa.ipc.new_stream(sink, schema) as writer:
         writer.write_batch(pa.record_batch([column], schema=schema))
     assert encode_block(rows, metadata=METADATA).tobytes() == sink.getvalue().to_pybytes()
+
+
+def test_no_block_is_worth_an_import_of_pandas() -> None:
+    """Which pyarrow would do on its way to and from numpy: half a second in every process."""
+    code = (
+        "import sys, numpy as np\n"
+        "from raymd.distillation.soft_labels import decode_block, encode_block\n"
+        "decode_block(encode_block(np.ones((3, 4), np.float16), metadata={}))\n"
+        "sys.exit('pandas' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_rows_may_be_written_into_a_block_after_it_was_made() -> None:
