@@ -1,6 +1,6 @@
 """publish → merge → teacher readable → first batch gathered, beside a limit and two rivals.
 
-    python -m tests.bench.exchange --rows 1281167 --classes 1000 --pairs 5 --json build/exchange.json
+    python -m tests.bench.exchange --rows 1281167 --pairs 5 --json build/exchange.json
     python -m tests.bench.exchange --overlap --rows 1281167 --pace_s 0.5 --pairs 1
 
 Synthetic students publish made-up float16 rows by raymd's own code. In each pair, one after the
@@ -98,7 +98,7 @@ def cells(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     rate = statistics.median(one["bytes"] / one["seconds"] / 1e9 for one in runs)
     return [
         median("bytes", 1e-9, ".2f"), median("seconds", 1, ".2f"),
-        f"{min(seconds):.2f}–{max(seconds):.2f}", f"{rate:.2f}", median("publish_s", 1, ".2f"),
+        f"{min(seconds):.2f} to {max(seconds):.2f}", f"{rate:.2f}", median("publish_s", 1, ".2f"),
         median("tail_s", 1, ".2f"), median("storage_s", 1, ".2f"),
         median("aggregator_bytes", 1e-6, ".0f"),
     ]  # fmt: skip
