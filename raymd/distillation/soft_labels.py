@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-
 Encoding = Literal["float16", "float32"]
 
 BLOCK_BYTES = 64 * 2**20
@@ -188,7 +187,9 @@ class TeacherRows:
             IndexError: an id or a view that the teacher has no row for.
         """
         layout = self.layout
-        if view not in range(layout.num_views) or int(sample_ids_B.max()) >= layout.num_samples:
+        first_id, last_id = (int(end) for end in sample_ids_B.aminmax())
+        known = first_id >= 0 and last_id < layout.num_samples
+        if view not in range(layout.num_views) or not known:
             raise IndexError(f"view {view} of sample ids {sample_ids_B}: not in {layout}")
         first = view * layout.blocks_per_view
         if layout.blocks_per_view == 1:

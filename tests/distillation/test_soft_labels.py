@@ -307,8 +307,11 @@ def test_blocks_that_do_not_fit_the_layout_are_refused(change: str) -> None:
 
 
 @pytest.mark.usefixtures("seven_rows_a_block")
-def test_sample_id_behind_the_last_is_an_error() -> None:
-    layout = BlockLayout(17, 5)
-    teacher = TeacherRows(cut(probabilities(17)[None], layout), layout=layout)
+@pytest.mark.parametrize("num_samples", [5, 17], ids=["one block", "three blocks"])
+@pytest.mark.parametrize("beside", [-1, 0], ids=["before the first", "behind the last"])
+def test_sample_id_that_there_is_not_is_an_error(num_samples: int, beside: int) -> None:
+    layout = BlockLayout(num_samples, 5)
+    teacher = TeacherRows(cut(probabilities(num_samples)[None], layout), layout=layout)
+    missing = beside if beside < 0 else num_samples
     with pytest.raises(IndexError):
-        teacher.rows(torch.tensor([0, 17]))
+        teacher.rows(torch.tensor([0, missing]))
