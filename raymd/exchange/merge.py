@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from raymd.distillation.aggregation import merge_rows
-from raymd.distillation.soft_labels import decode_block, empty_block, encode_block
+from raymd.distillation.encoding import decode_block, empty_block, encode_block
 from raymd.distillation.top_k import Rows, TopKRows
 from raymd.errors import StorageError
 from raymd.exchange import names

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from raymd.distillation.encoding import decode_block, encode_block
 from raymd.distillation.schedule import Epoch
-from raymd.distillation.soft_labels import decode_block, encode_block
 from raymd.distillation.top_k import Rows, stored_rows, written_out
 from raymd.errors import StorageError
 from raymd.exchange import names

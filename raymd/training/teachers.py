@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from raymd.data.loader import Batch
+from raymd.distillation.encoding import decode_block
 from raymd.distillation.losses import mix_rows, soft_labels
 from raymd.distillation.methods import WEIGHTS
 from raymd.distillation.schedule import Epoch
-from raymd.distillation.soft_labels import TeacherRows, decode_block
+from raymd.distillation.soft_labels import TeacherRows
 from raymd.distillation.top_k import TeacherBatch, all_classes
 from raymd.errors import StorageError
 from raymd.exchange.damaged import DamagedTeacherError

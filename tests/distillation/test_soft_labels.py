@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,14 +13,9 @@ import pytest
 import torch
 
 from raymd.distillation import soft_labels as module
+from raymd.distillation.encoding import decode_block, empty_block, encode_block
 from raymd.distillation.losses import kl_divergence, soft_labels, soft_log_probs
-from raymd.distillation.soft_labels import (
-    BlockLayout,
-    TeacherRows,
-    decode_block,
-    empty_block,
-    encode_block,
-)
+from raymd.distillation.soft_labels import BlockLayout, TeacherRows
 
 METADATA = {"run": "demo", "cycle": 3, "student": "resnet20", "first_id": 0, "t": 3.0, "view": 0}
 DTYPES = [np.float16, np.float32]
@@ -152,6 +149,21 @@ def test_block_is_what_arrows_own_writer_writes(
     with pa.ipc.new_stream(sink, schema) as writer:
         writer.write_batch(pa.record_batch([column], schema=schema))
     assert encode_block(rows, metadata=METADATA).tobytes() == sink.getvalue().to_pybytes()
+
+
+def test_no_block_is_worth_an_import_of_pandas() -> None:
+    """Which pyarrow would do on its way to and from numpy: half a second in every process."""
+    code = (
+        "import sys, numpy as np\n"
+        "from raymd.distillation.encoding import decode_block, encode_block\n"
+        "from raymd.distillation.top_k import keep_top_k\n"
+        "import torch\n"
+        "few = keep_top_k(torch.tensor([[0.5, 0.3, 0.2]]), 1, dtype=np.dtype('f2'))\n"
+        "decode_block(encode_block(few, metadata={}))\n"
+        "decode_block(encode_block(np.ones((3, 4), np.float16), metadata={}))\n"
+        "sys.exit('pandas' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_rows_may_be_written_into_a_block_after_it_was_made() -> None:
@@ -294,8 +306,11 @@ def test_blocks_that_do_not_fit_the_layout_are_refused(change: str) -> None:
 
 
 @pytest.mark.usefixtures("seven_rows_a_block")
-def test_sample_id_behind_the_last_is_an_error() -> None:
-    layout = BlockLayout(17, 5)
-    teacher = TeacherRows(cut(probabilities(17)[None], layout), layout=layout)
+@pytest.mark.parametrize("num_samples", [5, 17], ids=["one block", "three blocks"])
+@pytest.mark.parametrize("beside", [-1, 0], ids=["before the first", "behind the last"])
+def test_sample_id_that_there_is_not_is_an_error(num_samples: int, beside: int) -> None:
+    layout = BlockLayout(num_samples, 5)
+    teacher = TeacherRows(cut(probabilities(num_samples)[None], layout), layout=layout)
+    missing = beside if beside < 0 else num_samples
     with pytest.raises(IndexError):
-        teacher.rows(torch.tensor([0, 17]))
+        teacher.rows(torch.tensor([0, missing]))

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from raymd.distillation import top_k as module
 from raymd.distillation.aggregation import merge_rows
+from raymd.distillation.encoding import decode_block, encode_block
 from raymd.distillation.formats import SoftLabelFormat
 from raymd.distillation.losses import hits, mix_rows, soft_labels, student_loss
-from raymd.distillation.soft_labels import BlockLayout, TeacherRows, decode_block, encode_block
+from raymd.distillation.soft_labels import BlockLayout, TeacherRows
 from raymd.distillation.top_k import (
     TopKBatch,
     TopKRows,

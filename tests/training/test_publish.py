@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raymd.distillation.soft_labels import encode_block
+from raymd.distillation.encoding import encode_block
 from raymd.errors import StorageFullError
 from raymd.exchange import names
 from raymd.exchange.blocks import committed_blocks, read_block

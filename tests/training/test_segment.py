@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load as load_safetensors
 
 from raymd.data.dataset import Dataset
+from raymd.distillation.encoding import decode_block
 from raymd.distillation.losses import soft_labels
 from raymd.distillation.schedule import Position
-from raymd.distillation.soft_labels import decode_block
 from raymd.errors import NonFiniteLossError
 from raymd.exchange import names
 from raymd.exchange.blocks import read_block, read_roster
