@@ -152,7 +152,5 @@ def _relabelled(dataset: Dataset, classes: tuple[str, ...], *, spec: str) -> Dat
             f" ({', '.join(classes[:5])}{', …' if len(classes) > 5 else ''}) (--dataset)"
         )
     ids_K = torch.tensor([classes.index(name) for name in dataset.classes])
-    train, test = (
-        part.relabelled(ids_K[part.labels]) for part in (dataset.train, dataset.test)
-    )
+    train, test = (part.relabelled(ids_K[part.labels]) for part in (dataset.train, dataset.test))
     return replace(dataset, train=train, test=test, classes=classes)

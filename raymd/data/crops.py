@@ -109,9 +109,7 @@ def _middle_box(height_B: torch.Tensor, width_B: torch.Tensor) -> tuple[torch.Te
     return box_h, box_w, (height_B - box_h) // 2, (width_B - box_w) // 2
 
 
-def middle_boxes(
-    height_B: torch.Tensor, width_B: torch.Tensor, *, share: float
-) -> torch.Tensor:
+def middle_boxes(height_B: torch.Tensor, width_B: torch.Tensor, *, share: float) -> torch.Tensor:
     """The middle squares of images, of a share of their short sides; int64 [B, 4] as above."""
     side_B = (torch.minimum(height_B, width_B) * share).round().long().clamp_(min=1)
     return torch.stack(((height_B - side_B) // 2, (width_B - side_B) // 2, side_B, side_B), dim=1)

@@ -8,7 +8,7 @@ Place on the data's way: the loaders of datasets.py make a Dataset, splits.py cu
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 import numpy as np
 import torch
@@ -121,7 +121,7 @@ class Split:
         return Split(as_tensor(images_NHWC).permute(0, 3, 1, 2), as_tensor(labels_N))
 
 
-AnySplit: TypeAlias = "Split | EncodedSplit"
+AnySplit: TypeAlias = Union[Split, "EncodedSplit"]  # encoded.py need not be imported to be named
 
 
 @dataclass(frozen=True)

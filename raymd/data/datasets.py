@@ -187,6 +187,14 @@ for _name in ("mnist", "fashion_mnist", "cifar10", "cifar100"):
     _register_torchvision(_name)
 
 
+@register_dataset("imagenet", cuts=True)
+def load_imagenet(*, data_dir: Path | None, argument: str, **cut: Any) -> Dataset:  # noqa: ARG001
+    """ImageNet, decoded batch by batch; see imagenet.py."""
+    from raymd.data import imagenet
+
+    return imagenet.load_imagenet(data_dir, **cut)
+
+
 @register_dataset("folder", argument="DIR", cuts=True)
 def load_folder(*, data_dir: Path | None, argument: str, **cut: Any) -> Dataset:  # noqa: ARG001
     """Images of your own, a folder for each class; see folder.py."""

@@ -7,7 +7,7 @@ are decoded on the way (encoded.py) can begin with the next while the network wo
     B rows of a request   C channels   S side that the network sees
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import NamedTuple, Protocol
 
 import torch
@@ -15,6 +15,8 @@ import torch
 from raymd.data.augment import Pixels, clean_images, training_images
 
 MAX_DEVICE_BYTES = 4 * 2**30
+
+Images = Generator[torch.Tensor, None, None]
 
 
 class Request(NamedTuple):
@@ -32,7 +34,7 @@ class Request(NamedTuple):
 class Feed(Protocol):
     """What ``Split.feed`` and ``EncodedSplit.feed`` give."""
 
-    def images(self, requests: Iterable[Request], *, pixels: Pixels) -> Iterator[torch.Tensor]:
+    def images(self, requests: Iterable[Request], *, pixels: Pixels) -> Images:
         """One float32 [B, C, S, S] in channels_last on the device for each request, in order."""
         ...
 
@@ -56,7 +58,7 @@ class MemoryFeed:
             images_NHWC = images_NHWC.to(device)
         self.images_NHWC = images_NHWC.contiguous()  # no copy where they are so already
 
-    def images(self, requests: Iterable[Request], *, pixels: Pixels) -> Iterator[torch.Tensor]:
+    def images(self, requests: Iterable[Request], *, pixels: Pixels) -> Images:
         """As ``Feed.images``."""
         for ids_B, hash_B in requests:
             chosen_BHWC = self.images_NHWC.index_select(0, ids_B.to(self.images_NHWC.device))

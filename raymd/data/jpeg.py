@@ -75,12 +75,14 @@ def _content(encoded: Encoded) -> bytes:
         raise UnreadableImageError("no image bytes and no path")
     if isinstance(encoded, Path):
         try:
-            encoded = encoded.read_bytes()
+            content = encoded.read_bytes()
         except FileNotFoundError as error:
             raise UnreadableImageError(f"no file {encoded}") from error
-    if not encoded:
+    else:
+        content = encoded
+    if not content:
         raise UnreadableImageError("the image is empty (0 bytes)")
-    return encoded
+    return content
 
 
 def _is_turned(content: bytes) -> bool:

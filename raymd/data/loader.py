@@ -233,9 +233,7 @@ class EpochLoader:
             partners_BCHW = images_BCHW[step.places] if self.world_size == 1 else next(images)
             images_BCHW = images_BCHW.mul(step.share).add_(partners_BCHW, alpha=1 - step.share)
             mixed = Mixed(step.theirs.ids, self._labels[step.theirs.ids], step.share)
-        return Batch(
-            images_BCHW, self._labels[ids_B], ids_B, step.global_rows, step.number, mixed
-        )
+        return Batch(images_BCHW, self._labels[ids_B], ids_B, step.global_rows, step.number, mixed)
 
     def _draw_mixup(self, rows: int, *, epoch: int, step: int) -> tuple[torch.Tensor, float]:
         alpha = self.pixels.augmentation.mixup_alpha

@@ -176,9 +176,7 @@ def _largest_remainder(counts_K: np.ndarray, *, size: int, rng: np.random.Genera
     return quotas_K
 
 
-def fingerprint(
-    train: AnySplit, val: AnySplit | None, *, settings: tuple[object, ...]
-) -> str:
+def fingerprint(train: AnySplit, val: AnySplit | None, *, settings: tuple[object, ...]) -> str:
     """xxh3-128 of the training and held-out images and labels, and of the settings' repr.
 
     The test part stays out: predictions for other test data still fit the same soft labels.

@@ -27,7 +27,9 @@ class Shipment:
 
 def pack(data: Prepared) -> Shipment:
     """Take the tensors out of Prepared."""
-    parts = {part: split.shipped() for part, split in _splits(data).items()}
+    parts: dict[str, Callable[[], AnySplit]] = {}
+    for part, split in _splits(data).items():
+        parts[part] = split.shipped()
     return Shipment(replace(data, train=_NO_SPLIT, val=None, test=_NO_SPLIT), parts)
 
 

@@ -1,0 +1,63 @@
+"""Images that could not be decoded while training went on: counted, told of, and at last too many.
+
+Place on the data's way: beside encoded.py. One bad file must not end a run in its 37th epoch, so a
+flat image of the mean colour stands in for it.
+"""
+
+import math
+import threading
+
+from raymd.errors import DataError
+
+ALLOWED_SHARE = 0.01
+LEAST_SEEN = 100
+SHOWN = 3
+
+
+class Damage:
+    """The damaged images of a split that this process has met; used from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen = self._damaged = self._told = 0
+        self._reasons: dict[str, str] = {}
+
+    def saw(self, count: int) -> None:
+        """Images were looked at, damaged ones among them.
+
+        Raises:
+            DataError: more than ALLOWED_SHARE are damaged, by more than chance.
+        """
+        with self._lock:
+            self._seen += count
+            expected = ALLOWED_SHARE * self._seen
+            # one in a hundred falls into some hundred twice or thrice
+            if self._seen >= LEAST_SEEN and self._damaged > expected + 3 * math.sqrt(expected):
+                raise DataError(
+                    f"{self._damaged:,} of {self._seen:,} images looked at cannot be read, allowed "
+                    f"is {ALLOWED_SHARE:.0%}: {self._shown()}. Repair or remove them, or leave "
+                    "them out (raymd pack)"
+                )
+
+    def add(self, place: str, reason: str) -> None:
+        """One of them is damaged."""
+        with self._lock:
+            self._damaged += 1
+            self._reasons[place] = reason
+
+    def notes(self) -> list[str]:
+        """What is new since it was last asked, as lines to announce."""
+        with self._lock:
+            if len(self._reasons) == self._told:
+                return []
+            self._told = len(self._reasons)
+            what = "image cannot be read, and a flat one stands in for it"
+            if self._told > 1:
+                what = "images cannot be read, and flat ones stand in for them"
+            return [f"{self._told:,} {what}: {self._shown()}"]
+
+    def _shown(self) -> str:
+        first = sorted(self._reasons)[:SHOWN]
+        more = len(self._reasons) - len(first)
+        rest = f"; and {more:,} more" if more else ""
+        return "; ".join(f"{place}: {self._reasons[place]}" for place in first) + rest
