@@ -45,10 +45,10 @@ class Damage:
             self._damaged += 1
             self._reasons[place] = reason
 
-    def notes(self) -> list[str]:
-        """What is new since it was last asked, as lines to announce."""
+    def notes(self, *, again: bool = False) -> list[str]:
+        """What is new since it was last asked, or, ``again``, all of it; as lines to announce."""
         with self._lock:
-            if len(self._reasons) == self._told:
+            if len(self._reasons) == (0 if again else self._told):
                 return []
             self._told = len(self._reasons)
             what = "image cannot be read, and a flat one stands in for it"

@@ -98,7 +98,7 @@ class Split:
         """What makes batches of it; ``place`` where all of it will be wanted again and again."""
         return MemoryFeed(self.images, device=torch.device(device), place=place)
 
-    def notes(self) -> list[str]:
+    def notes(self, *, again: bool = False) -> list[str]:  # noqa: ARG002
         """What came to light while images were read: nothing, for all were read at once."""
         return []
 

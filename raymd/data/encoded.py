@@ -89,9 +89,9 @@ class EncodedSplit:
         """What makes batches of it."""
         return StreamFeed(self, device=torch.device(device))
 
-    def notes(self) -> list[str]:
-        """What came to light since it was last asked."""
-        return self.damage.notes()
+    def notes(self, *, again: bool = False) -> list[str]:
+        """What came to light since it was last asked, or, ``again``, at all."""
+        return self.damage.notes(again=again)
 
     def add_to(self, digest: xxhash.xxh3_128) -> None:
         """Its part of a fingerprint: labels, and the images' ids and sizes instead of pixels."""
