@@ -8,6 +8,7 @@ files that libjpeg-turbo warns of) goes through decode.py.
     H height   W width   C channels   S side that the network sees
 """
 
+import threading
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,16 @@ PLAIN = {"YCbCr", "RGB", "Gray"}
 SCALES = (8, 4, 2)  # libjpeg-turbo has fast code for these alone
 
 Box = tuple[int, int, int, int]  # top, left, height, width
+
+
+class _Memory(threading.local):
+    """A thread's own pixels."""
+
+    def __init__(self) -> None:
+        self.pixels = np.empty(0, dtype=np.uint8)
+
+
+_memory = _Memory()
 
 
 class Picture(NamedTuple):
@@ -90,14 +101,22 @@ def _is_turned(content: bytes) -> bool:
 
 
 def _decode_scaled(picture: Picture, scale: int, *, channels: int) -> np.ndarray | None:
-    """The image at 1/scale of its size; None if libjpeg-turbo objects to anything."""
+    """The image at 1/scale of its size; None if libjpeg-turbo objects to anything.
+
+    It lies in memory of this thread that the next image will take: fresh memory for each would be
+    a quarter of the time.
+    """
+    height, width = -(-picture.height // scale), -(-picture.width // scale)
+    needed = height * width * channels
+    if len(_memory.pixels) < needed:
+        _memory.pixels = np.empty(needed, dtype=np.uint8)
     try:
         return simplejpeg.decode_jpeg(
             picture.content,
             colorspace="GRAY" if channels == 1 else "RGB",
-            # it takes the least of its sizes that is no smaller
-            min_height=-(-picture.height // scale),
-            min_width=-(-picture.width // scale),
+            min_height=height,  # it takes the least of its sizes that is no smaller
+            min_width=width,
+            buffer=_memory.pixels,
         )
     except ValueError:
         return None
@@ -105,8 +124,9 @@ def _decode_scaled(picture: Picture, scale: int, *, channels: int) -> np.ndarray
 
 def _resized(box_HWC: np.ndarray, side: int) -> np.ndarray:
     if box_HWC.shape[:2] == (side, side):
-        return box_HWC
-    box_1CHW = torch.from_numpy(box_HWC).permute(2, 0, 1)[None]
-    # torch's uint8 kernel takes half of Pillow's time, and one thread
+        return box_HWC.copy()
+    # torch's uint8 kernel takes a third of Pillow's time, and one thread; the batch dimension comes
+    # first, or it takes the image for a planar one and makes a planar one of it
+    box_1CHW = torch.from_numpy(box_HWC)[None].permute(0, 3, 1, 2)
     made_1CHW = F.interpolate(box_1CHW, size=(side, side), mode="bilinear", antialias=True)
     return made_1CHW[0].permute(1, 2, 0).numpy()
