@@ -74,7 +74,13 @@ def own_images(run: Storage, *, part: PartName, data_dir: str | None = None) -> 
     settings, fingerprint = saved_identity(run)
     folder = data_dir or from_yaml(run.read(CONFIG).to_pybytes().decode()).data_dir
     data_dir_path = Path(folder) if folder is not None else None
-    dataset = load_dataset(settings.dataset, data_dir=data_dir_path, image_size=settings.image_size)
+    dataset = load_dataset(
+        settings.dataset,
+        data_dir=data_dir_path,
+        image_size=settings.image_size,
+        subset=settings.subset,  # as many images as training had may fit where all of them do not
+        seed=settings.seed,
+    )
     data = prepare_for(settings, dataset)
     if data.fingerprint != fingerprint:
         raise UserError(

@@ -7,6 +7,8 @@ flat image of the mean colour stands in for it.
 import math
 import threading
 
+import numpy as np
+
 from raymd.errors import DataError
 
 ALLOWED_SHARE = 0.01
@@ -15,26 +17,32 @@ SHOWN = 3
 
 
 class Damage:
-    """The damaged images of a split that this process has met; used from several threads."""
+    """The damaged images of a split that this process has met; used from several threads.
 
-    def __init__(self) -> None:
+    Args:
+        num_images: Of the split.
+    """
+
+    def __init__(self, num_images: int) -> None:
         self._lock = threading.Lock()
-        self._seen = self._damaged = self._told = 0
+        self._is_seen = np.zeros(num_images, dtype=bool)  # an image counts once, not each epoch
+        self._seen = self._told = 0
         self._reasons: dict[str, str] = {}
 
-    def saw(self, count: int) -> None:
+    def saw(self, rows: list[int]) -> None:
         """Images were looked at, damaged ones among them.
 
         Raises:
             DataError: more than ALLOWED_SHARE are damaged, by more than chance.
         """
         with self._lock:
-            self._seen += count
-            expected = ALLOWED_SHARE * self._seen
+            self._seen += len(rows) - int(np.count_nonzero(self._is_seen[rows]))
+            self._is_seen[rows] = True
+            damaged, expected = len(self._reasons), ALLOWED_SHARE * self._seen
             # one in a hundred falls into some hundred twice or thrice
-            if self._seen >= LEAST_SEEN and self._damaged > expected + 3 * math.sqrt(expected):
+            if self._seen >= LEAST_SEEN and damaged > expected + 3 * math.sqrt(expected):
                 raise DataError(
-                    f"{self._damaged:,} of {self._seen:,} images looked at cannot be read, allowed "
+                    f"{damaged:,} of {self._seen:,} images looked at cannot be read, allowed "
                     f"is {ALLOWED_SHARE:.0%}: {self._shown()}. Repair or remove them, or leave "
                     "them out (raymd pack)"
                 )
@@ -42,7 +50,6 @@ class Damage:
     def add(self, place: str, reason: str) -> None:
         """One of them is damaged."""
         with self._lock:
-            self._damaged += 1
             self._reasons[place] = reason
 
     def notes(self, *, again: bool = False) -> list[str]:

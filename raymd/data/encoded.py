@@ -50,7 +50,10 @@ class EncodedSplit:
     where: np.ndarray
     labels: torch.Tensor
     image_size: int
-    damage: Damage = field(default_factory=Damage)
+    damage: Damage = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "damage", Damage(len(self.where)))
 
     def __len__(self) -> int:
         return len(self.where)
@@ -79,7 +82,7 @@ class EncodedSplit:
     def rows(self, ids: torch.Tensor) -> "EncodedSplit":
         """The rows of these ids (int64 [n]), in their order."""
         chosen = self.where[ids.numpy()]
-        return replace(self, where=chosen, labels=self.labels[ids], damage=Damage())
+        return replace(self, where=chosen, labels=self.labels[ids])
 
     def relabelled(self, labels_N: torch.Tensor) -> "EncodedSplit":
         """The same images under other labels."""
@@ -191,7 +194,7 @@ class StreamFeed:
         boxes_b4 = _boxes(pictures, hash_b, pixels).tolist()
         for row, picture, box, place in zip(rows, pictures, boxes_b4, made_bHWC, strict=True):
             place[:] = self._pixels_of(row, picture, box, pixels)
-        self.split.damage.saw(len(rows))
+        self.split.damage.saw(rows)
 
     def _pixels_of(
         self, row: int, picture: Picture | None, box: Box, pixels: Pixels

@@ -73,9 +73,6 @@ def load_folder(
     Raises:
         DataError: no such folder, no images, or what ``build_dataset`` refuses.
     """
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"folder {folder.absolute()} {what}; --dataset folder:DIR takes {LAYOUT}")
     train, test, notes = folder_sources(folder)
     name = f"folder:{folder}"
     return build_dataset(
@@ -87,8 +84,11 @@ def folder_sources(folder: Path) -> tuple[FolderSource, FolderSource | None, tup
     """The training and, if there is one, the test part; and notes.
 
     Raises:
-        DataError: no images.
+        DataError: no such folder, or no images.
     """
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise DataError(f"folder {folder.absolute()} {what}; --dataset folder:DIR takes {LAYOUT}")
     parts, notes = _parts(folder)
     found = Found()
     train = read_source(parts["train"], found)
