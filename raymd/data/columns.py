@@ -4,7 +4,7 @@ Place on the data's way: tables.py reads a part's labels with it, manifest.py it
 """
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +20,42 @@ CHUNK_ROWS = 256
 
 def read_schema(file: Path) -> pa.Schema:
     """The columns of a parquet or Arrow file; DataError if it is none."""
-    try:
+    with _readable(file):
         if file.suffix.lower() == ".parquet":
             return pq.read_schema(file)
-        with closing(_open_arrow(file)) as reader:
+        with closing(_ArrowReader(file)) as reader:
             return reader.schema
-    except (pa.ArrowException, OSError) as error:
-        kind = file.suffix[1:].lower()
-        raise DataError(f"{file} is not a readable {kind} file: {error}") from error
 
 
 def read_column(file: Path, name: str) -> Iterator[pa.Array]:
     """One column of a file, a few hundred rows at a time; DataError if it is damaged."""
-    try:
+    with _readable(file):
         if file.suffix.lower() == ".parquet":
             with pq.ParquetFile(file) as reader:
                 for batch in reader.iter_batches(batch_size=CHUNK_ROWS, columns=[name]):
                     yield batch.column(name)
             return
-        with closing(_open_arrow(file)) as reader:
+        with closing(_ArrowReader(file)) as reader:
             for batch in reader:
                 for start in range(0, len(batch), CHUNK_ROWS):
                     yield batch.column(name).slice(start, CHUNK_ROWS)
+
+
+def map_column(file: Path, name: str) -> pa.ChunkedArray:
+    """One column of an Arrow file in mapped memory, whose rows are read when they are asked for.
+
+    Raises:
+        DataError: the file is gone or damaged.
+    """
+    with _readable(file):
+        # never closed: the column's buffers are the map, which ends with them
+        return pa.chunked_array([batch.column(name) for batch in _ArrowReader(file)])
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    try:
+        yield
     except (pa.ArrowException, OSError) as error:
         kind = file.suffix[1:].lower()
         raise DataError(f"{file} is not a readable {kind} file: {error}") from error
@@ -70,23 +84,6 @@ class _ArrowReader:
 
     def close(self) -> None:
         self._map.close()
-
-
-def _open_arrow(file: Path) -> _ArrowReader:
-    return _ArrowReader(file)
-
-
-def map_column(file: Path, name: str) -> pa.ChunkedArray:
-    """One column of an Arrow file in mapped memory, whose rows are read when they are asked for.
-
-    Raises:
-        DataError: the file is gone or damaged.
-    """
-    try:
-        reader = _open_arrow(file)  # stays open as long as the column is used
-        return pa.chunked_array([batch.column(name) for batch in reader])
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{file} is not a readable arrow file: {error}") from error
 
 
 def encoded_of(value: Any, folder: Path) -> Encoded:

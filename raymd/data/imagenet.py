@@ -31,8 +31,6 @@ def load_imagenet(
         UserError: no folder is named.
         DataError: nothing that can be read is in it.
     """
-    if folder is None:
-        raise UserError(f"dataset imagenet: say where it is (--data_dir DIR, which has {LAYOUT})")
     train, test, notes = find_sources(folder)
     dataset = left_encoded(
         "imagenet", train, test, image_size=image_size or LARGE_SIDE, subset=subset, seed=seed,
@@ -41,12 +39,15 @@ def load_imagenet(
     return replace(dataset, classes=class_names(dataset.classes))
 
 
-def find_sources(folder: Path) -> tuple[Source, Source | None, tuple[str, ...]]:
+def find_sources(folder: Path | None) -> tuple[Source, Source | None, tuple[str, ...]]:
     """The training and the test part, and notes: class folders, Arrow files, or parquet files.
 
     Raises:
+        UserError: no folder is named.
         DataError: none of them is there.
     """
+    if folder is None:
+        raise UserError(f"dataset imagenet: say where it is (--data_dir DIR, which has {LAYOUT})")
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise DataError(f"folder {folder.absolute()} {what}; --data_dir takes {LAYOUT}")

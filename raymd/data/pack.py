@@ -137,8 +137,6 @@ def _sources(spec: str, data_dir: Path | None) -> tuple[Source, Source | None, t
     if name != "imagenet":
         folder = Path(argument)
         return folder_sources(folder) if name == "folder" else table_sources(folder, suffix=name)
-    if data_dir is None:
-        raise UserError("dataset imagenet: say where it is (--data_dir DIR)")
     return find_sources(data_dir)
 
 
