@@ -35,6 +35,7 @@ VERBS = {
     "predict": Verb("raymd.commands.predict", "classify images with a finished run"),
     "evaluate": Verb("raymd.commands.evaluate", "measure a finished run on its test images"),
     "clean": Verb("raymd.commands.clean", "list or remove what interrupted runs left behind"),
+    "pack": Verb("raymd.commands.pack", "make Arrow files of images, to train on ImageNet"),
 }
 
 

@@ -70,8 +70,8 @@ class FitConfig(StudentOptions, TeachingOptions):
     dataset: str = field(
         default="digits",
         metadata=about(
-            "digits, mnist, fashion_mnist, cifar10, cifar100, or your own: folder:DIR,"
-            " parquet:DIR, arrow:DIR"
+            "digits, mnist, fashion_mnist, cifar10, cifar100, imagenet (with --data_dir), or your"
+            " own: folder:DIR, parquet:DIR, arrow:DIR"
         ),
     )
     data_dir: str | None = field(

@@ -8,6 +8,7 @@ Place on the data's way: after it. A run enters; figures leave. Test images choo
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -63,14 +64,17 @@ def main(argv: Sequence[str]) -> int:
     if arguments.baseline is not None:
         baseline = find_run(arguments.baseline, storage=arguments.storage)
         read_result(baseline)
+    images = _images(run, arguments)
     evaluation = evaluate(
         run,
-        _images(run, arguments),
+        images,
         weights=arguments.weights,
         device=choose_device(arguments.device),
         with_latency=not arguments.no_latency,
         baseline=baseline,
     )
+    for note in images.split.notes():
+        print(note, file=sys.stderr)
     write_output(_text(evaluation, arguments), path=arguments.output)
     return 0
 

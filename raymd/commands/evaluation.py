@@ -291,7 +291,7 @@ def _with_latency(
         [members[name] for name in result.ensemble.members], result.ensemble.weights
     )
     side = images.data.image_size
-    shape = (images.data.train.images.shape[1], side, side)
+    shape = (images.data.train.channels, side, side)
     modules = [*predicted.models, together.to(device)]
     return [
         replace(figure, latency=measure_latency(module, shape=shape, device=device))

@@ -12,7 +12,7 @@ import torch
 
 from raymd.config import from_yaml
 from raymd.data import load_dataset
-from raymd.data.dataset import Dataset, Split
+from raymd.data.dataset import AnySplit, Dataset
 from raymd.data.splits import Prepared, prepare
 from raymd.errors import UserError
 from raymd.result import CONFIG, model_record
@@ -39,7 +39,7 @@ class Images:
     is_own: bool
 
     @property
-    def split(self) -> Split:
+    def split(self) -> AnySplit:
         """The part's images and labels."""
         split = {"test": self.data.test, "val": self.data.val, "train": self.data.train}[self.part]
         if split is None:
@@ -74,7 +74,13 @@ def own_images(run: Storage, *, part: PartName, data_dir: str | None = None) -> 
     settings, fingerprint = saved_identity(run)
     folder = data_dir or from_yaml(run.read(CONFIG).to_pybytes().decode()).data_dir
     data_dir_path = Path(folder) if folder is not None else None
-    dataset = load_dataset(settings.dataset, data_dir=data_dir_path, image_size=settings.image_size)
+    dataset = load_dataset(
+        settings.dataset,
+        data_dir=data_dir_path,
+        image_size=settings.image_size,
+        subset=settings.subset,  # as many images as training had may fit where all of them do not
+        seed=settings.seed,
+    )
     data = prepare_for(settings, dataset)
     if data.fingerprint != fingerprint:
         raise UserError(
@@ -101,7 +107,7 @@ def other_images(run: Storage, spec: str, *, part: PartName, data_dir: str | Non
         data_dir=Path(data_dir) if data_dir is not None else None,
         image_size=model["image_size"],
     )
-    channels = dataset.train.images.shape[1]
+    channels = dataset.train.channels
     if channels != model["in_channels"]:
         raise UserError(
             f"dataset {spec}: images have {channels} channels, but the run's networks take"
@@ -126,7 +132,7 @@ def as_trained(data: Prepared, run: Storage, settings: Settings) -> Prepared:
     model = _model_record(run, settings)
     if (tuple(model["classes"]), model["in_channels"], model["image_size"]) != (
         data.classes,
-        data.train.images.shape[1],
+        data.train.channels,
         data.image_size,
     ):
         raise UserError(
@@ -152,5 +158,5 @@ def _relabelled(dataset: Dataset, classes: tuple[str, ...], *, spec: str) -> Dat
             f" ({', '.join(classes[:5])}{', …' if len(classes) > 5 else ''}) (--dataset)"
         )
     ids_K = torch.tensor([classes.index(name) for name in dataset.classes])
-    train, test = (Split(part.images, ids_K[part.labels]) for part in (dataset.train, dataset.test))
+    train, test = (part.relabelled(ids_K[part.labels]) for part in (dataset.train, dataset.test))
     return replace(dataset, train=train, test=test, classes=classes)

@@ -5,12 +5,16 @@
     datasets.py     the registry, and digits
     downloads.py    MNIST and CIFAR, downloaded where missing; cifar.py reads CIFAR's files
     folder.py       images of your own in class folders
-    shards.py, tables.py   … in parquet or Arrow files
-    images.py       encoded images of either -> a data set: labels.py, geometry.py, decode.py
+    shards.py, tables.py, columns.py   … in parquet or Arrow files
+    imagenet.py     … of either kind, decoded batch by batch
+    parts.py        which images are trained on and tested with: labels.py
+    images.py       encoded images -> a data set in memory (geometry.py, decode.py), or left encoded
+    encoded.py      images decoded while networks train: manifest.py, jpeg.py, damage.py
+    pack.py         images -> Arrow shards (`raymd pack`)
     splits.py       subset and hold-out; the ids that soft labels are keyed by; the fingerprint
     draws.py        random numbers as stateless hashes
     augment.py      whole batches, cropped (crops.py), augmented (randaugment.py), normalised
-    loader.py       permutation, batches, mixup, ranks
+    loader.py       permutation, batches, mixup, ranks; feed.py makes their images
 
 Importing this package is cheap: torch comes with the first use of a name.
 """

@@ -150,7 +150,8 @@ def augment(
     images_BHWC = images_BCHW.permute(0, 2, 3, 1)
     side = image_size or images_BCHW.shape[-1]
     if augmentation.resized_crop:
-        boxes_B4 = crops.crop_boxes(hash_B, side=images_BCHW.shape[-1])
+        height, width = images_BCHW.shape[2:]
+        boxes_B4 = crops.crop_boxes(hash_B, height=height, width=width)
         images_BHWC = crops.resized_crop(images_BHWC, boxes_B4, side=side)
     elif _is_larger(images_BCHW, side):
         images_BHWC = crops.centre_crop(images_BHWC, side=side)

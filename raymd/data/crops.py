@@ -65,35 +65,54 @@ def centre_crop(images_BHWC: torch.Tensor, *, side: int) -> torch.Tensor:
     return images_BHWC[:, top : top + side, left : left + side]
 
 
-def crop_boxes(hash_B: torch.Tensor, *, side: int) -> torch.Tensor:
-    """Random-resized-crop's boxes in square images: CROP_AREA of the image at CROP_RATIO.
+def crop_boxes(
+    hash_B: torch.Tensor, *, height: int | torch.Tensor, width: int | torch.Tensor
+) -> torch.Tensor:
+    """Random-resized-crop's boxes: CROP_AREA of the image at CROP_RATIO.
 
-    As torchvision draws them: of ten attempts the first that fits, else the whole image.
+    As torchvision draws them: of ten attempts the first that fits, else the middle, as much of it
+    as has an allowed ratio (of a square, all).
 
     Args:
         hash_B: int64 [B] of ``sample_hash``.
-        side: Of the images, in pixels.
+        height, width: Of the images in pixels; of all, or int64 [B] of each.
 
     Returns:
         int64 [B, 4]: top, left, height and width.
     """
+    height_B, width_B = (torch.as_tensor(x, device=hash_B.device) for x in (height, width))
     attempts_A = torch.arange(1, CROP_ATTEMPTS + 1, device=hash_B.device)
     hash_BA = rehash(hash_B[:, None], attempts_A)
     low, high = CROP_AREA
-    area_BA = side * side * (low + (high - low) * fraction(hash_BA, 0))
+    area_BA = (height_B * width_B)[..., None] * (low + (high - low) * fraction(hash_BA, 0))
     low, high = map(math.log, CROP_RATIO)
     ratio_BA = torch.exp(low + (high - low) * fraction(hash_BA, 1))
-    width_BA = torch.sqrt(area_BA * ratio_BA).round().long().clamp_(min=1)
-    height_BA = torch.sqrt(area_BA / ratio_BA).round().long().clamp_(min=1)
-    fits_BA = (width_BA <= side) & (height_BA <= side)
+    wide_BA = torch.sqrt(area_BA * ratio_BA).round().long().clamp_(min=1)
+    high_BA = torch.sqrt(area_BA / ratio_BA).round().long().clamp_(min=1)
+    fits_BA = (wide_BA <= width_B[..., None]) & (high_BA <= height_B[..., None])
     first_B1 = fits_BA.int().argmax(dim=1, keepdim=True)
     fits_B = fits_BA.any(dim=1)
-    height_B = torch.where(fits_B, height_BA.gather(1, first_B1)[:, 0], side)
-    width_B = torch.where(fits_B, width_BA.gather(1, first_B1)[:, 0], side)
     place_B = rehash(hash_B, 0)
-    top_B = field(place_B, 0) % (side - height_B + 1)
-    left_B = field(place_B, 1) % (side - width_B + 1)
-    return torch.stack((top_B, left_B, height_B, width_B), dim=1)
+    box_h, box_w, middle_top, middle_left = _middle_box(height_B, width_B)
+    box_h = torch.where(fits_B, high_BA.gather(1, first_B1)[:, 0], box_h)
+    box_w = torch.where(fits_B, wide_BA.gather(1, first_B1)[:, 0], box_w)
+    top_B = torch.where(fits_B, field(place_B, 0) % (height_B - box_h + 1), middle_top)
+    left_B = torch.where(fits_B, field(place_B, 1) % (width_B - box_w + 1), middle_left)
+    return torch.stack((top_B, left_B, box_h, box_w), dim=1)
+
+
+def _middle_box(height_B: torch.Tensor, width_B: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Height, width, top and left of as much of the middle as has an allowed ratio."""
+    low, high = CROP_RATIO
+    box_h = torch.minimum(height_B, (width_B / low).round().long())
+    box_w = torch.minimum(width_B, (height_B * high).round().long())
+    return box_h, box_w, (height_B - box_h) // 2, (width_B - box_w) // 2
+
+
+def middle_boxes(height_B: torch.Tensor, width_B: torch.Tensor, *, share: float) -> torch.Tensor:
+    """The middle squares of images, of a share of their short sides; int64 [B, 4] as above."""
+    side_B = (torch.minimum(height_B, width_B) * share).round().long().clamp_(min=1)
+    return torch.stack(((height_B - side_B) // 2, (width_B - side_B) // 2, side_B, side_B), dim=1)
 
 
 def resized_crop(images_BHWC: torch.Tensor, boxes_B4: torch.Tensor, *, side: int) -> torch.Tensor:

@@ -5,22 +5,34 @@ Place on the data's way: the loaders of datasets.py make a Dataset, splits.py cu
     N images   H height   W width   C channels
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 import numpy as np
 import torch
+import xxhash
 
 from raymd.data.augment import SMALL_SIDE, Augmentation, Pixels
+from raymd.data.feed import MAX_DEVICE_BYTES, MemoryFeed
+from raymd.distillation.aggregation import as_tensor
 from raymd.errors import DataError
 
+if TYPE_CHECKING:
+    from raymd.data.encoded import EncodedSplit
+
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+HASH_ROWS = 4096
 NO_AUGMENTATION = Augmentation()
 CIFAR_AUGMENTATION = Augmentation(pad=4, flip=True)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images with their labels; row n of one belongs to row n of the other.
+    """Images in memory with their labels; row n of one belongs to row n of the other.
+
+    What the rest of the code asks of a split, ``EncodedSplit`` answers too.
 
     Attributes:
         images: uint8 [N, C, H, W], of any memory format. ``from_arrays`` keeps the pixels
@@ -52,10 +64,64 @@ class Split:
         labels_N = torch.from_numpy(np.array(labels, dtype=np.int64))
         return cls(images_NHWC.permute(0, 3, 1, 2), labels_N)
 
+    @property
+    def channels(self) -> int:
+        """C."""
+        return self.images.shape[1]
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """H and W."""
+        height, width = self.images.shape[2:]
+        return height, width
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that it takes on each node."""
+        return self.images.nbytes + self.labels.nbytes
+
+    @property
+    def device_bytes(self) -> int:
+        """Memory that its feed takes of a GPU for the images."""
+        return self.images.nbytes if self.images.nbytes <= MAX_DEVICE_BYTES else 0
+
     def rows(self, ids: torch.Tensor) -> "Split":
         """The rows of these ids (int64 [n]), in their order, copied."""
         images_NHWC = self.images.permute(0, 2, 3, 1).index_select(0, ids)
         return Split(images_NHWC.permute(0, 3, 1, 2), self.labels[ids])
+
+    def relabelled(self, labels_N: torch.Tensor) -> "Split":
+        """The same images under other labels."""
+        return Split(self.images, labels_N)
+
+    def feed(self, device: torch.device | str, *, place: bool = False) -> MemoryFeed:
+        """What makes batches of it; ``place`` where all of it will be wanted again and again."""
+        return MemoryFeed(self.images, device=torch.device(device), place=place)
+
+    def notes(self, *, again: bool = False) -> list[str]:  # noqa: ARG002
+        """What came to light while images were read: nothing, for all were read at once."""
+        return []
+
+    def add_to(self, digest: xxhash.xxh3_128) -> None:
+        """Its part of a fingerprint: shape, labels and pixels."""
+        digest.update(repr(tuple(self.images.shape)).encode())
+        digest.update(self.labels.numpy().tobytes())
+        # Whatever the memory format, the same pixels give the same bytes.
+        images_NHWC = self.images.permute(0, 2, 3, 1)
+        for start in range(0, len(self), HASH_ROWS):
+            digest.update(images_NHWC[start : start + HASH_ROWS].contiguous().numpy().data)
+
+    def shipped(self) -> Callable[[], "Split"]:
+        """What pickles as arrays, which the workers of a node share, and makes the split again."""
+        images_NHWC = self.images.permute(0, 2, 3, 1).contiguous().numpy()
+        return partial(Split._arrived, images_NHWC, self.labels.numpy())
+
+    @staticmethod
+    def _arrived(images_NHWC: np.ndarray, labels_N: np.ndarray) -> "Split":
+        return Split(as_tensor(images_NHWC).permute(0, 3, 1, 2), as_tensor(labels_N))
+
+
+AnySplit: TypeAlias = Union[Split, "EncodedSplit"]  # encoded.py need not be imported to be named
 
 
 @dataclass(frozen=True)
@@ -77,8 +143,8 @@ class Dataset:
     """
 
     name: str
-    train: Split
-    test: Split
+    train: AnySplit
+    test: AnySplit
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -87,7 +153,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        shapes = {tuple(part.images.shape[1:]) for part in (self.train, self.test)}
+        shapes = {(part.channels, *part.stored_size) for part in (self.train, self.test)}
         if len(shapes) > 1:
             raise DataError(f"{self.name}: train and test images differ in shape: {sorted(shapes)}")
         channels, height, width = next(iter(shapes))
@@ -106,12 +172,12 @@ class Dataset:
     @property
     def is_grey(self) -> bool:
         """Whether images have one channel."""
-        return self.train.images.shape[1] == 1
+        return self.train.channels == 1
 
     @property
     def crop_side(self) -> int:
         """The side that decides how images are usually cropped (``augmentation_for``)."""
-        height, width = self.train.images.shape[2:]
+        height, width = self.train.stored_size
         # what is not square cannot be a photograph's square to draw boxes from
         return width if height == width else min(height, width, SMALL_SIDE)
 

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 
 from raymd.data.augment import augmentation_for
-from raymd.data.dataset import Dataset, Split
+from raymd.data.dataset import AnySplit, Dataset, Split
 from raymd.data.names import add_name, check_dataset
 from raymd.errors import UserError
 
@@ -125,7 +125,7 @@ def at_size(dataset: Dataset, *, image_size: int) -> Dataset:
     """
     if dataset.image_size == image_size:
         return dataset
-    height, width = dataset.train.images.shape[2:]
+    height, width = dataset.train.stored_size
     note = f"images of {width}x{height} pixels are shown as {image_size}x{image_size}"
     notes = (*dataset.notes, note)
     if height == width <= image_size:
@@ -141,7 +141,8 @@ def at_size(dataset: Dataset, *, image_size: int) -> Dataset:
     )
 
 
-def _resized(split: Split, side: int) -> Split:
+def _resized(split: AnySplit, side: int) -> Split:
+    assert isinstance(split, Split), "images that stay encoded are loaded at the size asked for"
     resized = torch.cat(
         [
             F.interpolate(chunk, size=(side, side), mode="bilinear", antialias=True)
@@ -184,6 +185,14 @@ def _register_torchvision(name: str) -> None:
 
 for _name in ("mnist", "fashion_mnist", "cifar10", "cifar100"):
     _register_torchvision(_name)
+
+
+@register_dataset("imagenet", cuts=True)
+def load_imagenet(*, data_dir: Path | None, argument: str, **cut: Any) -> Dataset:  # noqa: ARG001
+    """ImageNet, decoded batch by batch; see imagenet.py."""
+    from raymd.data import imagenet
+
+    return imagenet.load_imagenet(data_dir, **cut)
 
 
 @register_dataset("folder", argument="DIR", cuts=True)

@@ -7,6 +7,8 @@ image, then ``decode``.
 """
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,18 +55,29 @@ def decode(encoded: Encoded, *, geometry: Geometry, channels: int) -> np.ndarray
     Raises:
         UnreadableImageError: damaged.
     """
+    with _open(encoded) as image, _damage_named():
+        if image.format == "JPEG":
+            # JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, which saves most of the time
+            image.draft(None, geometry.draft_size(image.size))
+        fitted = geometry.fit(as_mode(_upright(image), channels=channels))
+        return np.asarray(fitted).reshape(*fitted.size[::-1], channels)
+
+
+def decode_upright(encoded: Encoded, *, channels: int) -> np.ndarray:
+    """The upright image in its own size: uint8 [H, W, C].
+
+    Raises:
+        UnreadableImageError: damaged.
+    """
+    with _open(encoded) as image, _damage_named():
+        flat = as_mode(_upright(image), channels=channels)
+        return np.array(flat).reshape(*flat.size[::-1], channels)
+
+
+def is_turned(encoded: Encoded) -> bool:
+    """Whether EXIF data say that the image is to be turned or mirrored."""
     with _open(encoded) as image:
-        try:
-            if image.format == "JPEG":
-                # JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, which saves most of the time
-                image.draft(None, geometry.draft_size(image.size))
-            upright = ImageOps.exif_transpose(image) if _orientation(image) > 1 else image
-            fitted = geometry.fit(as_mode(upright, channels=channels))
-            return np.asarray(fitted).reshape(*fitted.size[::-1], channels)
-        except UnreadableImageError:
-            raise
-        except Exception as error:  # Pillow's decoders raise many kinds
-            raise UnreadableImageError(f"the image is damaged ({error})") from error
+        return _orientation(image) > 1
 
 
 def as_mode(image: Image.Image, *, channels: int) -> Image.Image:
@@ -99,6 +112,20 @@ def _open(encoded: Encoded) -> Image.Image:
         image.close()
         raise UnreadableImageError("floating-point pixels; 8 or 16 bits a channel are needed")
     return image
+
+
+@contextmanager
+def _damage_named() -> Iterator[None]:
+    try:
+        yield
+    except UnreadableImageError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds
+        raise UnreadableImageError(f"the image is damaged ({error})") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    return ImageOps.exif_transpose(image) if _orientation(image) > 1 else image
 
 
 def _orientation(image: Image.Image) -> int:

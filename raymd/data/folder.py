@@ -15,9 +15,11 @@ import numpy as np
 
 from raymd.data.dataset import Dataset
 from raymd.data.decode import Encoded
-from raymd.data.images import build_dataset, choose_test, skipped_note
+from raymd.data.images import build_dataset
 from raymd.data.labels import count
+from raymd.data.manifest import FileManifest
 from raymd.data.names import part_of
+from raymd.data.parts import choose_test, skipped_note
 from raymd.errors import DataError
 
 CHUNK_ROWS = 1024
@@ -29,20 +31,30 @@ LAYOUT = "DIR/train/CLASS/*.jpg with DIR/test/CLASS/*.jpg, or DIR/CLASS/*.jpg"
 
 @dataclass
 class FolderSource:
-    """Image files with the names of their class folders as labels."""
+    """Image files with the names of their class folders as labels.
 
-    paths: list[Path]
+    Attributes:
+        root: The part's folder.
+        names: The files' paths in it, with "/".
+    """
+
+    root: Path
+    names: list[str]
     labels: np.ndarray
     class_names: tuple[str, ...] = ()
 
     def place(self, row: int) -> str:
         """The file."""
-        return str(self.paths[row])
+        return str(self.root / self.names[row])
 
     def chunks(self) -> Iterator[tuple[int, Sequence[Encoded]]]:
         """Paths; they are opened by who decodes them."""
-        for first in range(0, len(self.paths), CHUNK_ROWS):
-            yield first, self.paths[first : first + CHUNK_ROWS]
+        for first in range(0, len(self.names), CHUNK_ROWS):
+            yield first, [self.root / name for name in self.names[first : first + CHUNK_ROWS]]
+
+    def manifest(self) -> FileManifest:
+        """Where the files are, and their sizes."""
+        return FileManifest.of(self.root, self.names)
 
 
 @dataclass
@@ -61,24 +73,33 @@ def load_folder(
     Raises:
         DataError: no such folder, no images, or what ``build_dataset`` refuses.
     """
+    train, test, notes = folder_sources(folder)
+    name = f"folder:{folder}"
+    return build_dataset(
+        name, train, test, image_size=image_size, subset=subset, seed=seed, notes=notes
+    )
+
+
+def folder_sources(folder: Path) -> tuple[FolderSource, FolderSource | None, tuple[str, ...]]:
+    """The training and, if there is one, the test part; and notes.
+
+    Raises:
+        DataError: no such folder, or no images.
+    """
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise DataError(f"folder {folder.absolute()} {what}; --dataset folder:DIR takes {LAYOUT}")
     parts, notes = _parts(folder)
     found = Found()
-    train = _source(parts["train"], found)
-    test = _source(parts["test"], found) if "test" in parts else None
+    train = read_source(parts["train"], found)
+    test = read_source(parts["test"], found) if "test" in parts else None
     for source, part in ((train, "train"), (test, "test")):
-        if source is not None and not source.paths:
+        if source is not None and not source.names:
             raise DataError(f"no images in {parts[part].absolute()}; {LAYOUT} (--dataset)")
     if found.empty:
         empty = count(sorted(found.empty), "class folder", "class folders")
         notes = (*notes, f"no images in {empty}")
-    notes = (*notes, *skipped_note(sorted(found.others)))
-    name = f"folder:{folder}"
-    return build_dataset(
-        name, train, test, image_size=image_size, subset=subset, seed=seed, notes=notes
-    )
+    return train, test, (*notes, *skipped_note(sorted(found.others)))
 
 
 def _parts(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
@@ -98,8 +119,9 @@ def _parts(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
     return choose_test(parts)
 
 
-def _source(folder: Path, found: Found) -> FolderSource:
-    paths: list[Path] = []
+def read_source(folder: Path, found: Found) -> FolderSource:
+    """A part: its files, which are not opened."""
+    names: list[str] = []
     labels: list[str] = []
     for entry in sorted(folder.iterdir()):
         if not entry.is_dir():
@@ -110,20 +132,21 @@ def _source(folder: Path, found: Found) -> FolderSource:
         images = _images(entry, found)
         if not images:
             found.empty.append(entry.name)
-        paths += images
+        names += (f"{entry.name}/{name}" for name in images)
         # macOS writes ä as two characters, other systems as one; both are the same class
         labels += [unicodedata.normalize("NFC", entry.name)] * len(images)
-    return FolderSource(paths, np.array(labels, dtype=str))
+    return FolderSource(folder, names, np.array(labels, dtype=str))
 
 
-def _images(folder: Path, found: Found) -> list[Path]:
-    """All images below a class folder, sorted; hidden files are none."""
+def _images(folder: Path, found: Found) -> list[str]:
+    """All images below a class folder by their paths in it, sorted; hidden files are none."""
     images = []
     for place, _, names in os.walk(folder, followlinks=True):
+        inside = os.path.relpath(place, folder).replace(os.sep, "/")
+        prefix = "" if inside == "." else f"{inside}/"
         for name in names:
-            path = Path(place, name)
-            if not name.startswith(".") and path.suffix.lower() in EXTENSIONS:
-                images.append(path)
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:  # noqa: PTH122
+                images.append(prefix + name)
             else:
                 found.others.append(name)
-    return sorted(images)
+    return sorted(images, key=lambda name: name.split("/"))

@@ -106,22 +106,33 @@ def _scaled_up(side: int, image_size: int) -> tuple[str, ...]:
     return (f"images of {side}x{side} pixels are shown as {image_size}x{image_size}",)
 
 
+def fits_memory(num_images: int, geometry: Geometry, *, channels: int) -> bool:
+    """Whether decoded images take no more than MEMORY_SHARE of the memory that is free."""
+    needed = num_images * geometry.height * geometry.width * channels
+    return needed <= MEMORY_SHARE * available_bytes()
+
+
+def too_large(num_images: int, geometry: Geometry, *, channels: int) -> str:
+    """What images would need, beside what is allowed."""
+    needed = num_images * geometry.height * geometry.width * channels
+    return (
+        f"{num_images:,} images stored as {geometry.width}x{geometry.height}x{channels} "
+        f"need {needed / 2**30:.1f} GiB, allowed is {MEMORY_SHARE:.0%} of the "
+        f"{available_bytes() / 2**30:.1f} GiB available"
+    )
+
+
 def check_memory(num_images: int, geometry: Geometry, *, channels: int, name: str) -> None:
-    """Refuse what would not fit into MEMORY_SHARE of the memory that is free.
+    """Refuse what does not fit.
 
     Raises:
         DataError: with the numbers and the flags.
     """
-    needed = num_images * geometry.height * geometry.width * channels
-    available = available_bytes()
-    if needed <= MEMORY_SHARE * available:
-        return
-    raise DataError(
-        f"{name}: {num_images:,} images stored as {geometry.width}x{geometry.height}x{channels} "
-        f"need {needed / 2**30:.1f} GiB, allowed is {MEMORY_SHARE:.0%} of the "
-        f"{available / 2**30:.1f} GiB available; take smaller images (--image_size, now "
-        f"{geometry.image_size}) or fewer (--subset)"
-    )
+    if not fits_memory(num_images, geometry, channels=channels):
+        raise DataError(
+            f"{name}: {too_large(num_images, geometry, channels=channels)}; take smaller images "
+            f"(--image_size, now {geometry.image_size}) or fewer (--subset)"
+        )
 
 
 def available_bytes() -> int:

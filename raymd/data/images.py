@@ -1,69 +1,32 @@
 """Encoded images with labels, from any kind of folder -> a Dataset.
 
-Place on the data's way: folder.py and tables.py find the files and give each part as a Source; here
-they are labelled, cut, measured and decoded into the uint8 arrays that runs train on. Every image
-is looked at twice: its header, from which sizes and memory follow, then its pixels.
+Place on the data's way: parts.py chooses the images; here they are measured and decoded into the
+uint8 arrays that runs train on. Every image is looked at twice: its header, from which sizes and
+memory follow, then its pixels. Large images that would not fit stay encoded.
 
     N images   H height   W width   C channels, 1 if every image is grey, else 3
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 
-from raymd.data.augment import augmentation_for
+from raymd.data.augment import Augmentation, augmentation_for
 from raymd.data.dataset import CIFAR_MEAN, CIFAR_STD, Dataset, Split
 from raymd.data.decode import Encoded, UnreadableImageError, decode, read_header
-from raymd.data.geometry import Geometry, check_memory, choose_geometry
-from raymd.data.labels import count, dense_labels
-from raymd.data.splits import stratified_ids, subset_ids
+from raymd.data.encoded import EncodedSplit
+from raymd.data.geometry import Geometry, check_memory, choose_geometry, fits_memory, too_large
+from raymd.data.manifest import Manifest, sorted_rows
+from raymd.data.parts import Part, Source, choose_parts
 from raymd.errors import DataError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-TEST_SHARE = 0.2
 TASK_IMAGES = 32  # for one thread at a time
 STATISTICS_ROWS = 4096
 SHOWN = 5
-
-PartT = TypeVar("PartT")
-
-
-class Source(Protocol):
-    """One part's images, in files; row n has the n-th label.
-
-    Attributes:
-        labels: [N], integers or texts as the files have them.
-        class_names: What the files call labels 0, 1, …; () if they do not.
-    """
-
-    labels: np.ndarray
-    class_names: tuple[str, ...]
-
-    def place(self, row: int) -> str:
-        """Where a row is, for messages: a file, and the row in it."""
-        ...
-
-    def chunks(self) -> Iterator[tuple[int, Sequence[Encoded]]]:
-        """All images in order, as first row and images of one chunk after the other."""
-        ...
-
-
-@dataclass(frozen=True)
-class Part:
-    """The rows of a source that are used (int64, sorted), and their labels in 0..K-1."""
-
-    source: Source
-    rows: np.ndarray
-    labels: np.ndarray
-
-    def take(self, ids: np.ndarray) -> "Part":
-        """Only some of the rows."""
-        return Part(self.source, self.rows[ids], self.labels[ids])
 
 
 def build_dataset(
@@ -76,12 +39,11 @@ def build_dataset(
     seed: int = 0,
     notes: tuple[str, ...] = (),
 ) -> Dataset:
-    """Decode two parts.
+    """Decode two parts, or leave them encoded if the images are large and would not fit.
 
     Args:
         name: The data set's, for messages.
-        train, test: The parts; without a test part, TEST_SHARE of the training part is held out,
-            the same rows in every run.
+        train, test: The parts; without a test part, some of the training part is held out.
         image_size: The side that networks see; None: chosen by ``choose_geometry``.
         subset, seed: Decode only those training images that ``splits.prepare`` would keep.
         notes: What the caller has to announce.
@@ -91,80 +53,110 @@ def build_dataset(
         DataError: labels that do not fit, images that cannot be read (all are counted, the first
             five named), or more than fit into memory.
     """
-    names = train.class_names or (test.class_names if test is not None else ())
-    raw_test = None if test is None else test.labels
-    labels = dense_labels(train.labels, raw_test, names=names, source=name)
-    train_part = Part(train, np.arange(len(labels.train)), labels.train)
-    if test is None or labels.test is None:
-        train_part, test_part, held_out = _hold_out(train_part, name)
-        notes = (*notes, held_out)
-    else:
-        test_part = Part(test, np.arange(len(labels.test)), labels.test)
-    if subset is not None:
-        ids = subset_ids(torch.from_numpy(train_part.labels), size=subset, seed=seed)
-        train_part = train_part.take(ids.numpy())
-    pixels, geometry, chosen = _read([train_part, test_part], name, image_size=image_size)
-    is_grey = pixels[0].shape[3] == 1
+    chosen = choose_parts(name, train, test, subset=subset, seed=seed)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        reading = _Reading([chosen.train, chosen.test], name, pool)
+        sizes_N2, channels = reading.headers()
+        geometry, seen = choose_geometry(sizes_N2, image_size=image_size)
+        fits = fits_memory(reading.total, geometry, channels=channels)
+        if geometry.keeps_ratio and not fits:
+            too_many = too_large(reading.total, geometry, channels=channels)
+            return left_encoded(
+                name, train, test, image_size=geometry.image_size, subset=subset, seed=seed,
+                notes=(*notes, f"{too_many}: they are decoded batch by batch, in colour"),
+            )  # fmt: skip
+        check_memory(reading.total, geometry, channels=channels, name=name)
+        pixels = reading.pixels(geometry, channels=channels)
     mean, std = _statistics(pixels[0], geometry.image_size)
     return Dataset(
         name=name,
-        train=Split.from_arrays(pixels[0], train_part.labels),
-        test=Split.from_arrays(pixels[1], test_part.labels),
-        classes=labels.classes,
+        train=Split.from_arrays(pixels[0], chosen.train.labels),
+        test=Split.from_arrays(pixels[1], chosen.test.labels),
+        classes=chosen.classes,
         mean=mean,
         std=std,
-        augmentation=augmentation_for(side=min(geometry.height, geometry.width), is_grey=is_grey),
+        augmentation=augmentation_for(
+            side=min(geometry.height, geometry.width), is_grey=channels == 1
+        ),
         image_size=geometry.image_size,
-        notes=(*notes, *labels.notes, *chosen),
+        notes=(*notes, *chosen.notes, *seen),
     )
 
 
-def _hold_out(part: Part, name: str) -> tuple[Part, Part, str]:
-    counts_K = np.bincount(part.labels)
-    # A class of one image stays in the training part: what is tested must have been trained on.
-    eligible = np.flatnonzero(counts_K[part.labels] > 1)
-    size = round(TEST_SHARE * len(eligible))
-    if not size:
-        raise DataError(
-            f"{name}: no test part, and {len(part.rows)} images are too few to hold some out; add "
-            f"a test part"
-        )
-    labels = torch.from_numpy(part.labels[eligible])
-    # Seed 0 whatever the run's seed: all runs share one test set.
-    chosen = eligible[stratified_ids(labels, size=size, seed=0).numpy()]
-    is_test = np.zeros(len(part.rows), dtype=bool)
-    is_test[chosen] = True
-    note = f"no test part: {size:,} of {len(part.rows):,} images are held out as one"
-    return part.take(np.flatnonzero(~is_test)), part.take(np.flatnonzero(is_test)), note
+def left_encoded(
+    name: str,
+    train: Source,
+    test: Source | None,
+    *,
+    image_size: int,
+    subset: int | None = None,
+    seed: int = 0,
+    notes: tuple[str, ...] = (),
+) -> Dataset:
+    """A data set whose images are decoded while networks train; none is looked at now.
+
+    They count in the order of their ids, so that what was packed anew is the same data set.
+
+    Args:
+        name, train, test, subset, seed, notes: As for ``build_dataset``.
+        image_size: The side that networks see.
+
+    Raises:
+        UserError, DataError: as ``choose_parts``; ids that stand twice.
+    """
+    of_train = train.manifest()
+    of_test = None if test is None else test.manifest()
+    orders = (sorted_rows(of_train), None if of_test is None else sorted_rows(of_test))
+    chosen = choose_parts(name, train, test, subset=subset, seed=seed, orders=orders)
+
+    def split(part: Part, manifest: Manifest) -> EncodedSplit:
+        return EncodedSplit(manifest, part.rows, torch.from_numpy(part.labels), image_size)
+
+    return Dataset(
+        name=name,
+        train=split(chosen.train, of_train),
+        test=split(chosen.test, of_test or of_train),
+        classes=chosen.classes,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        augmentation=Augmentation(resized_crop=True, flip=True),
+        image_size=image_size,
+        notes=(*notes, *chosen.notes),
+    )
 
 
-def _read(
-    parts: list[Part], name: str, *, image_size: int | None
-) -> tuple[list[np.ndarray], Geometry, tuple[str, ...]]:
-    damage: dict[tuple[int, int], str] = {}
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+class _Reading:
+    """Two looks at every image of some parts: its header, then its pixels."""
+
+    def __init__(self, parts: list[Part], name: str, pool: ThreadPoolExecutor) -> None:
+        self.parts, self.name, self.pool = parts, name, pool
+        self.total = sum(len(part.rows) for part in parts)
+        self.damage: dict[tuple[int, int], str] = {}
+
+    def headers(self) -> tuple[np.ndarray, int]:
+        """Width and height of each image that can be read, [N, 2], and their channels."""
         headers = []
-        for number, part in enumerate(parts):
+        for number, part in enumerate(self.parts):
             header_N3 = np.zeros((len(part.rows), 3), dtype=np.int64)
-            _for_each(part, _header_into(header_N3), pool, damage, number)
+            _for_each(part, _header_into(header_N3), self.pool, self.damage, number)
             headers.append(header_N3)
         known_N3 = np.concatenate(headers)
         known_N3 = known_N3[known_N3[:, 0] > 0]
         if not len(known_N3):
-            _refuse_damage(parts, damage, name)
-        geometry, notes = choose_geometry(known_N3[:, :2], image_size=image_size)
-        channels = 1 if known_N3[:, 2].all() else 3
-        total = sum(len(part.rows) for part in parts)
-        check_memory(total, geometry, channels=channels, name=name)
+            _refuse_damage(self.parts, self.damage, self.name)
+        return known_N3[:, :2], 1 if known_N3[:, 2].all() else 3
+
+    def pixels(self, geometry: Geometry, *, channels: int) -> list[np.ndarray]:
+        """Each part's pixels, uint8 [N, H, W, C]; DataError if any is damaged."""
         pixels = []
-        for number, part in enumerate(parts):
+        for number, part in enumerate(self.parts):
             shape = (len(part.rows), geometry.height, geometry.width, channels)
             pixels_NHWC = np.empty(shape, dtype=np.uint8)
-            _for_each(part, _pixels_into(pixels_NHWC, geometry), pool, damage, number)
+            _for_each(part, _pixels_into(pixels_NHWC, geometry), self.pool, self.damage, number)
             pixels.append(pixels_NHWC)
-    if damage:
-        _refuse_damage(parts, damage, name)
-    return pixels, geometry, notes
+        if self.damage:
+            _refuse_damage(self.parts, self.damage, self.name)
+        return pixels
 
 
 def _header_into(header_N3: np.ndarray) -> Callable[[int, Encoded], None]:
@@ -240,20 +232,3 @@ def _statistics(
     mean = float(share @ values)
     std = float(np.sqrt(share @ (values - mean) ** 2))
     return (mean,), (max(std, 1 / 255),)  # images of one flat grey have no spread
-
-
-def choose_test(parts: Mapping[str, PartT]) -> tuple[dict[str, PartT], tuple[str, ...]]:
-    """The parts "train" and, if there is one, "test", which "val" stands in for; with notes."""
-    train, test, val = (parts.get(name) for name in ("train", "test", "val"))
-    assert train is not None
-    if val is None:
-        return {"train": train, **({} if test is None else {"test": test})}, ()
-    if test is None:
-        return {"train": train, "test": val}, ("no test part: the validation part is used as one",)
-    note = "the validation part is left out: runs hold out training images (--val_fraction)"
-    return {"train": train, "test": test}, (note,)
-
-
-def skipped_note(names: list[str]) -> tuple[str, ...]:
-    """A note on files that are no images; () if there are none."""
-    return (f"skipped, since they are no images: {count(names, 'file', 'files')}",) if names else ()

@@ -1,27 +1,29 @@
 """Batches of a position: which samples, in which order, cropped how, for which rank.
 
 Place on the data's way: a Split of Prepared enters, Batch after Batch leaves for the training
-step. The split lies on the device as one uint8 tensor, a large one in the host's memory. All is
-a function of (seed, stream, epoch, step, rank): no state is saved, and an epoch can be entered at
-any step.
+step. Which rows and crops a step shows is decided here, the images are made by the split's feed
+(feed.py, encoded.py). All is a function of (seed, stream, epoch, step, rank): no state is saved,
+and an epoch can be entered at any step.
 
     N samples   n rows of a step   B of them on this rank   C channels   S side
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import tee
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from raymd.data.augment import Pixels, clean_images, training_images
-from raymd.data.dataset import Split
+from raymd.data.augment import Pixels
+from raymd.data.dataset import AnySplit
 from raymd.data.draws import position_key, sample_hash, stream_of
+from raymd.data.feed import Request
 from raymd.errors import UserError
 
 # Views belong to no student: a soft label of view k is one of the same crop for all of them.
 VIEW_STREAM = stream_of("view")
-MAX_DEVICE_BYTES = 4 * 2**30
 
 
 class Mixed(NamedTuple):
@@ -116,11 +118,31 @@ def _part(total: int, *, index: int, parts: int) -> slice:
     return slice(start, start + size + (index < larger))
 
 
+class _Step(NamedTuple):
+    """What a step shows on this rank.
+
+    Attributes:
+        number: In the epoch, from 0.
+        global_rows: Rows over all ranks.
+        mine: This rank's rows.
+        theirs: With mixup, the partners' rows.
+        places: With mixup, where the partners are in the global batch.
+        share: Of the own images.
+    """
+
+    number: int
+    global_rows: int
+    mine: Request
+    theirs: Request | None = None
+    places: torch.Tensor | None = None
+    share: float = 1.0
+
+
 class EpochLoader:
     """A student's training batches.
 
     Args:
-        split: The training part; moved to the device once.
+        split: The training part; one in memory is moved to the device once.
         pixels: How stored images are shown, ``Prepared.pixels``.
         batch_size: Largest number of rows of a step over all ranks.
         seed: The run's.
@@ -135,7 +157,7 @@ class EpochLoader:
 
     def __init__(
         self,
-        split: Split,
+        split: AnySplit,
         *,
         pixels: Pixels,
         batch_size: int,
@@ -158,7 +180,7 @@ class EpochLoader:
         self._ids = None if ids is None else ids.to(self.device)
         self.steps = num_steps(self.num_samples, batch_size)
         _check_ranks(self.num_samples // self.steps, world_size=world_size)
-        self._images = _placed(split.images, self.device)
+        self._feed = split.feed(self.device, place=True)
         self._labels = split.labels.to(self.device)
 
     def batches(
@@ -166,11 +188,19 @@ class EpochLoader:
     ) -> Iterator[Batch]:
         """This rank's batches of an epoch.
 
+        Images may be decoded a few steps ahead; close the iterator when an epoch is left early.
+
         Args:
             epoch: Over the whole run, from 0; decides the order, and the crops without a view.
             start_step: The first step to make; those before cost nothing.
             view: Take the crops of this view, which ``view_batches`` makes too, instead.
         """
+        made, wanted = tee(self._steps(epoch, start_step=start_step, view=view))
+        with closing(self._feed.images(self._requests(wanted), pixels=self.pixels)) as images:
+            for step in made:
+                yield self._batch(step, images)
+
+    def _steps(self, epoch: int, *, start_step: int, view: int | None) -> Iterator[_Step]:
         order = epoch_permutation(
             self.num_samples, seed=self.seed, stream=self.stream, epoch=epoch
         ).to(self.device)
@@ -182,20 +212,28 @@ class EpochLoader:
             ids = global_batch(order, step=step, steps=self.steps)
             hash_n = global_batch(hashes, step=step, steps=self.steps)
             mine = _part(len(ids), index=self.rank, parts=self.world_size)
-            images_BCHW = self._make(ids[mine], hash_n[mine])
-            mixed = None
+            shown = _Step(step, len(ids), Request(ids[mine], hash_n[mine]))
             if self.pixels.augmentation.mixup_alpha:
                 partner_n, share = self._draw_mixup(len(ids), epoch=epoch, step=step)
-                theirs = partner_n[mine]
-                partners_BCHW = (
-                    images_BCHW[theirs]
-                    if self.world_size == 1
-                    else self._make(ids[theirs], hash_n[theirs])  # other ranks' images, made again
-                )
-                images_BCHW = images_BCHW.mul(share).add_(partners_BCHW, alpha=1 - share)
-                mixed = Mixed(ids[theirs], self._labels[ids[theirs]], share)
-            labels_B = self._labels[ids[mine]]
-            yield Batch(images_BCHW, labels_B, ids[mine], len(ids), step, mixed)
+                places = partner_n[mine]
+                theirs = Request(ids[places], hash_n[places])
+                shown = shown._replace(theirs=theirs, places=places, share=share)
+            yield shown
+
+    def _requests(self, steps: Iterable[_Step]) -> Iterator[Request]:
+        for step in steps:
+            yield step.mine
+            if step.theirs is not None and self.world_size > 1:
+                yield step.theirs  # other ranks' images, made again
+
+    def _batch(self, step: _Step, images: Iterator[torch.Tensor]) -> Batch:
+        images_BCHW, ids_B = next(images), step.mine.ids
+        mixed = None
+        if step.theirs is not None:
+            partners_BCHW = images_BCHW[step.places] if self.world_size == 1 else next(images)
+            images_BCHW = images_BCHW.mul(step.share).add_(partners_BCHW, alpha=1 - step.share)
+            mixed = Mixed(step.theirs.ids, self._labels[step.theirs.ids], step.share)
+        return Batch(images_BCHW, self._labels[ids_B], ids_B, step.global_rows, step.number, mixed)
 
     def _draw_mixup(self, rows: int, *, epoch: int, step: int) -> tuple[torch.Tensor, float]:
         alpha = self.pixels.augmentation.mixup_alpha
@@ -204,58 +242,61 @@ class EpochLoader:
         )
         return partner_n.to(self.device), share
 
-    def _make(self, ids_B: torch.Tensor, hash_B: torch.Tensor) -> torch.Tensor:
-        images_BHWC = self._images.index_select(0, ids_B.to(self._images.device))
-        images_BCHW = images_BHWC.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        return training_images(images_BCHW, hash_B=hash_B, pixels=self.pixels)
-
 
 def clean_batches(
-    split: Split,
+    split: AnySplit,
+    slices: Iterable[slice],
     *,
     pixels: Pixels,
-    batch_size: int,
     device: torch.device | str,
-    start: int = 0,
-    stop: int | None = None,
 ) -> Iterator[tuple[torch.Tensor, slice]]:
-    """Rows ``start`` to ``stop`` in id order, without augmentation.
+    """Rows without augmentation.
+
+    Args:
+        split: The images.
+        slices: Rows wanted together, one batch after the other; see ``id_slices``.
+        pixels: How they are shown.
+        device: Where.
 
     Yields:
         float32 [B, C, S, S] in channels_last on the device, and the slice of ids it shows.
     """
-    for ids in _id_slices(start, len(split) if stop is None else stop, batch_size):
-        yield clean_images(split.images[ids].to(device), pixels=pixels), ids
+    made, wanted = tee(slices)
+    requests = (Request(torch.arange(ids.start, ids.stop)) for ids in wanted)
+    yield from _shown(split, requests, made, pixels=pixels, device=device)
 
 
 def view_batches(
-    split: Split,
+    split: AnySplit,
+    slices: Iterable[slice],
     *,
     view: int,
     pixels: Pixels,
     seed: int,
-    batch_size: int,
     device: torch.device | str,
-    start: int = 0,
-    stop: int | None = None,
 ) -> Iterator[tuple[torch.Tensor, slice]]:
     """Like ``clean_batches``, in the crops of one view: those of ``EpochLoader`` with that view."""
-    for ids in _id_slices(start, len(split) if stop is None else stop, batch_size):
-        numbers_B = torch.arange(ids.start, ids.stop, device=device)
-        hash_B = sample_hash(numbers_B, seed=seed, stream=VIEW_STREAM, epoch=view)
-        images_BCHW = split.images[ids].to(device)
-        yield training_images(images_BCHW, hash_B=hash_B, pixels=pixels), ids
+    made, wanted = tee(slices)
+    every = (torch.arange(ids.start, ids.stop, device=device) for ids in wanted)
+    requests = (
+        Request(ids_B, sample_hash(ids_B, seed=seed, stream=VIEW_STREAM, epoch=view))
+        for ids_B in every
+    )
+    yield from _shown(split, requests, made, pixels=pixels, device=device)
 
 
-def _id_slices(start: int, stop: int, size: int) -> Iterator[slice]:
-    return (slice(first, min(first + size, stop)) for first in range(start, stop, size))
+def _shown(
+    split: AnySplit,
+    requests: Iterable[Request],
+    slices: Iterable[slice],
+    *,
+    pixels: Pixels,
+    device: torch.device | str,
+) -> Iterator[tuple[torch.Tensor, slice]]:
+    with closing(split.feed(device).images(requests, pixels=pixels)) as images:
+        yield from zip(images, slices, strict=True)
 
 
-def _placed(images_NCHW: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The images as contiguous [N, H, W, C]; no copy where they are so already.
-
-    Several students may share a GPU, and each has a copy: large ones stay in the host's memory.
-    """
-    images_NHWC = images_NCHW.permute(0, 2, 3, 1)
-    stays = images_NHWC.nbytes > MAX_DEVICE_BYTES
-    return (images_NHWC if stays else images_NHWC.to(device)).contiguous()
+def id_slices(start: int, stop: int, *, size: int) -> list[slice]:
+    """The ids ``start`` to ``stop`` in batches of ``size``, the last one smaller."""
+    return [slice(first, min(first + size, stop)) for first in range(start, stop, size)]

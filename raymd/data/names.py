@@ -19,6 +19,7 @@ _ARGUMENTS = {
     "fashion_mnist": "",
     "cifar10": "",
     "cifar100": "",
+    "imagenet": "",
     "folder": "DIR",
     "parquet": "DIR",
     "arrow": "DIR",

@@ -8,8 +8,8 @@ Place on the data's way: tables.py asks for a folder's files. Known are the hub'
 import re
 from pathlib import Path
 
-from raymd.data.images import choose_test
 from raymd.data.names import part_of
+from raymd.data.parts import choose_test
 from raymd.errors import DataError
 
 _NAME = re.compile(
@@ -42,6 +42,11 @@ def find_parts(folder: Path, *, suffix: str) -> tuple[dict[str, list[Path]], tup
     raise DataError(
         f"no training part in {folder.absolute()}; {usage}, which has: {there or 'nothing'}"
     )
+
+
+def has_parts(folder: Path, *, suffix: str) -> bool:
+    """Whether ``find_parts`` would find a training part."""
+    return any("train" in _parts_in(base, suffix) for base in (folder, folder / "data"))
 
 
 def _parts_in(base: Path, suffix: str) -> dict[str, list[Path]]:

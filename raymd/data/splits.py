@@ -14,11 +14,9 @@ import torch
 import xxhash
 
 from raymd.data.augment import MIXUP_ALPHA, Augmentation, Pixels, choose_augmentation
-from raymd.data.dataset import Dataset, Split
+from raymd.data.dataset import AnySplit, Dataset
 from raymd.distillation.soft_labels import BlockLayout
 from raymd.errors import UserError
-
-HASH_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,9 @@ class Prepared:
     """
 
     name: str
-    train: Split
-    val: Split | None
-    test: Split
+    train: AnySplit
+    val: AnySplit | None
+    test: AnySplit
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -178,7 +176,7 @@ def _largest_remainder(counts_K: np.ndarray, *, size: int, rng: np.random.Genera
     return quotas_K
 
 
-def fingerprint(train: Split, val: Split | None, *, settings: tuple[object, ...]) -> str:
+def fingerprint(train: AnySplit, val: AnySplit | None, *, settings: tuple[object, ...]) -> str:
     """xxh3-128 of the training and held-out images and labels, and of the settings' repr.
 
     The test part stays out: predictions for other test data still fit the same soft labels.
@@ -188,10 +186,5 @@ def fingerprint(train: Split, val: Split | None, *, settings: tuple[object, ...]
         if split is None:
             digest.update(b"none")
             continue
-        digest.update(repr(tuple(split.images.shape)).encode())
-        digest.update(split.labels.numpy().tobytes())
-        # Whatever the memory format, the same pixels give the same bytes.
-        images_NHWC = split.images.permute(0, 2, 3, 1)
-        for start in range(0, len(split), HASH_ROWS):
-            digest.update(images_NHWC[start : start + HASH_ROWS].contiguous().numpy().data)
+        split.add_to(digest)
     return digest.hexdigest()

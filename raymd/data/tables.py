@@ -8,24 +8,22 @@ a time.
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from raymd.data.columns import encoded_of, is_bytes, is_text, read_column, read_schema
 from raymd.data.dataset import Dataset
 from raymd.data.decode import Encoded
 from raymd.data.images import build_dataset
+from raymd.data.manifest import TableManifest
 from raymd.data.shards import find_parts
 from raymd.errors import DataError
 
 IMAGE_COLUMNS = ("image", "img", "images", "picture", "jpg", "png")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target", "cls")
-CHUNK_ROWS = 256
 
 
 @dataclass
@@ -54,8 +52,15 @@ class TableSource:
         """Images of a few hundred rows at a time."""
         for file, first in zip(self.files, self.starts, strict=True):
             for column in read_column(file, self.image_column):
-                yield first, _encoded(column, self.folder)
+                yield first, [encoded_of(image, self.folder) for image in column.to_pylist()]
                 first += len(column)
+
+    def manifest(self) -> TableManifest:
+        """Where the images are; those of parquet files are read now."""
+        num_rows = len(self.labels)
+        return TableManifest.of(
+            self.folder, self.files, self.starts, self.image_column, num_rows=num_rows
+        )
 
 
 def load_tables(
@@ -76,13 +81,21 @@ def load_tables(
         DataError: files, columns, labels or images that are missing or damaged; file and row are
             named.
     """
-    parts, notes = find_parts(folder, suffix=suffix)
-    train = read_source(folder, parts["train"])
-    test = read_source(folder, parts["test"]) if "test" in parts else None
+    train, test, notes = table_sources(folder, suffix=suffix)
     name = f"{suffix}:{folder}"
     return build_dataset(
         name, train, test, image_size=image_size, subset=subset, seed=seed, notes=notes
     )
+
+
+def table_sources(
+    folder: Path, *, suffix: str
+) -> tuple[TableSource, TableSource | None, tuple[str, ...]]:
+    """The training and, if there is one, the test part; and notes. Raises as ``load_tables``."""
+    parts, notes = find_parts(folder, suffix=suffix)
+    train = read_source(folder, parts["train"])
+    test = read_source(folder, parts["test"]) if "test" in parts else None
+    return train, test, notes
 
 
 def read_source(folder: Path, files: list[Path]) -> TableSource:
@@ -110,64 +123,6 @@ def read_source(folder: Path, files: list[Path]) -> TableSource:
     )
 
 
-def read_schema(file: Path) -> pa.Schema:
-    """The columns of a parquet or Arrow file; DataError if it is none."""
-    try:
-        if file.suffix.lower() == ".parquet":
-            return pq.read_schema(file)
-        with closing(_open_arrow(file)) as reader:
-            return reader.schema
-    except (pa.ArrowException, OSError) as error:
-        kind = file.suffix[1:].lower()
-        raise DataError(f"{file} is not a readable {kind} file: {error}") from error
-
-
-def read_column(file: Path, name: str) -> Iterator[pa.Array]:
-    """One column of a file, a few hundred rows at a time; DataError if it is damaged."""
-    try:
-        if file.suffix.lower() == ".parquet":
-            with pq.ParquetFile(file) as reader:
-                for batch in reader.iter_batches(batch_size=CHUNK_ROWS, columns=[name]):
-                    yield batch.column(name)
-            return
-        with closing(_open_arrow(file)) as reader:
-            for batch in reader:
-                for start in range(0, len(batch), CHUNK_ROWS):
-                    yield batch.column(name).slice(start, CHUNK_ROWS)
-    except (pa.ArrowException, OSError) as error:
-        kind = file.suffix[1:].lower()
-        raise DataError(f"{file} is not a readable {kind} file: {error}") from error
-
-
-class _ArrowReader:
-    """Record batches of an IPC file or stream, from mapped memory."""
-
-    def __init__(self, file: Path) -> None:
-        self._map = pa.memory_map(str(file))
-        try:
-            self._reader: pa.RecordBatchFileReader | None = pa.ipc.open_file(self._map)
-            self.schema = self._reader.schema
-        except pa.ArrowInvalid:  # no file, so a stream
-            self._reader = None
-            self._map.seek(0)
-            self._stream = pa.ipc.open_stream(self._map)
-            self.schema = self._stream.schema
-
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        if self._reader is None:
-            yield from self._stream
-            return
-        for index in range(self._reader.num_record_batches):
-            yield self._reader.get_batch(index)
-
-    def close(self) -> None:
-        self._map.close()
-
-
-def _open_arrow(file: Path) -> _ArrowReader:
-    return _ArrowReader(file)
-
-
 def _find_column(schema: pa.Schema, names: Sequence[str], file: Path, kind: str) -> str:
     for name in names:
         if name in schema.names:
@@ -179,35 +134,9 @@ def _find_column(schema: pa.Schema, names: Sequence[str], file: Path, kind: str)
 
 def _check_image_type(kind: pa.DataType, where: str) -> None:
     fields = {field.name for field in kind} if pa.types.is_struct(kind) else set()
-    if fields & {"bytes", "path"} or _is_bytes(kind) or _is_text(kind):
+    if fields & {"bytes", "path"} or is_bytes(kind) or is_text(kind):
         return
     raise DataError(f"{where} is {kind}, but struct<bytes, path>, binary or paths are needed")
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
-def _encoded(column: pa.Array, folder: Path) -> list[Encoded]:
-    """Each image's bytes, or where its file is."""
-    if _is_bytes(column.type):
-        return column.to_pylist()
-    if _is_text(column.type):
-        return [path and folder / path for path in column.to_pylist()]
-    fields = {field.name for field in column.type}
-    empty = [None] * len(column)
-    data, paths = (
-        pc.struct_field(column, name).to_pylist() if name in fields else empty
-        for name in ("bytes", "path")
-    )
-    return [
-        folder / path if content is None and path else content
-        for content, path in zip(data, paths, strict=True)
-    ]
 
 
 def _read_labels(file: Path, name: str) -> np.ndarray:
@@ -219,7 +148,7 @@ def _read_labels(file: Path, name: str) -> np.ndarray:
     if column.null_count:
         row = column.is_null().to_pylist().index(True)
         raise DataError(f"{file} row {row}: the label is missing")
-    if _is_text(column.type):
+    if is_text(column.type):
         return np.array(column.to_pylist(), dtype=str)
     if not (pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)):
         raise DataError(f"{file}: column {name} is {column.type}, but integers or texts are needed")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load as load_safetensors
 
-from raymd.data.dataset import Split
+from raymd.data.dataset import AnySplit
 from raymd.data.splits import Prepared
 from raymd.distillation.methods import accuracy_weights
 from raymd.exchange.blocks import begun_cycles, read_losses, read_roster
@@ -121,7 +121,7 @@ def _ensemble(
         for record in records
     ]
 
-    def score(which: str, part: str, split: Split | None) -> Score | None:
+    def score(which: str, part: str, split: AnySplit | None) -> Score | None:
         if split is None:
             return None
         probs = [prediction[f"{which}_{part}"] for prediction in predictions]

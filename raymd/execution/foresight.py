@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from raymd.config import FitConfig
-from raymd.data.loader import MAX_DEVICE_BYTES, num_steps
+from raymd.data.loader import num_steps
 from raymd.data.splits import Prepared
 from raymd.distillation.schedule import Position, Schedule
 from raymd.distillation.soft_labels import BlockLayout
@@ -230,8 +230,7 @@ class Foresight:
 
     def _check_gpus(self, students: Sequence[StudentPreview]) -> None:
         """Refuse what fits a GPU only as long as the data is a sample."""
-        data = self.data.train.images.numel()
-        on_gpu = data if data <= MAX_DEVICE_BYTES else 0
+        on_gpu = self.data.train.device_bytes
         sharing = max(1, int(1 / self.plan.gpus_per_worker)) if self.plan.gpus_per_worker else 1
         for student in students:
             needed = (student.peak_bytes + on_gpu) * sharing
@@ -255,7 +254,7 @@ class Foresight:
     def _warnings(
         self, students: Sequence[StudentPreview], soft_labels: SoftLabelsPreview | None
     ) -> Iterator[str]:
-        data = self.data.train.images.numel()
+        data = self.data.train.num_bytes
         if soft_labels is not None:
             needed = data + soft_labels.live_bytes
             if needed > soft_labels.object_store_bytes:

@@ -197,8 +197,7 @@ class TimedStudent:
         return (_now(self.task.device) - started) / images
 
     def _data_bytes(self) -> int:
-        images = self.task.data.train.images
-        return 0 if self.task.device.type == "cpu" else _bytes(images)
+        return 0 if self.task.device.type == "cpu" else self.task.data.train.device_bytes
 
     def _measured(self, step_s: float, forward_s: float) -> StepMeasure:
         state, device = self.state, self.task.device

@@ -130,7 +130,7 @@ def check_networks(settings: Settings, data: Prepared, *, begun: Storage | None)
     for student in settings.students:
         sizes: dict[str, Any] = {
             "num_classes": len(data.classes),
-            "in_channels": data.train.images.shape[1],
+            "in_channels": data.train.channels,
             "image_size": data.image_size,
         }
         check_model(student.arch, **sizes, pretrained=student.pretrained)

@@ -55,7 +55,7 @@ def operations(students: Iterable[StudentConfig], data: Prepared) -> dict[str, f
 
 
 def _of_image(arch: str, data: Prepared) -> float:
-    side, channels = data.image_size, data.train.images.shape[1]
+    side, channels = data.image_size, data.train.channels
     model = build_model(
         arch, num_classes=len(data.classes), in_channels=channels, image_size=side
     ).eval()

@@ -1,18 +1,17 @@
 """The run's images on their way to the workers: once through the object store, read in place.
 
-Prepared holds torch tensors, which pickle by copying; numpy arrays are read by every worker of
-a node from the same shared memory.
+Prepared holds torch tensors, which pickle by copying; what splits ship is numpy arrays and Arrow
+buffers, which every worker of a node reads from the same shared memory.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 
-from raymd.data.dataset import Split
+from raymd.data.dataset import AnySplit, Split
 from raymd.data.splits import Prepared
-from raymd.distillation.aggregation import as_tensor
 
 PARTS = ("train", "val", "test")
 _NO_SPLIT = Split(torch.empty(0, 1, 1, 1, dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
@@ -20,33 +19,30 @@ _NO_SPLIT = Split(torch.empty(0, 1, 1, 1, dtype=torch.uint8), torch.empty(0, dty
 
 @dataclass(frozen=True)
 class Shipment:
-    """Prepared data as numpy arrays: images [N, H, W, C] and labels [N] of each part there is."""
+    """Prepared data without its splits, and what makes each part there is again."""
 
     frame: Prepared
-    arrays: dict[str, tuple[np.ndarray, np.ndarray]]
+    parts: dict[str, Callable[[], AnySplit]]
 
 
 def pack(data: Prepared) -> Shipment:
     """Take the tensors out of Prepared."""
-    parts = {part: getattr(data, part) for part in PARTS}
-    arrays = {
-        part: (split.images.permute(0, 2, 3, 1).contiguous().numpy(), split.labels.numpy())
-        for part, split in parts.items()
-        if split is not None
-    }
-    return Shipment(replace(data, train=_NO_SPLIT, val=None, test=_NO_SPLIT), arrays)
+    parts: dict[str, Callable[[], AnySplit]] = {}
+    for part, split in _splits(data).items():
+        parts[part] = split.shipped()
+    return Shipment(replace(data, train=_NO_SPLIT, val=None, test=_NO_SPLIT), parts)
 
 
 def shipment_bytes(data: Prepared) -> int:
     """What a shipment takes of the object store."""
-    splits = (getattr(data, part) for part in PARTS)
-    return sum(s.images.nbytes + s.labels.nbytes for s in splits if s is not None)
+    return sum(split.num_bytes for split in _splits(data).values())
 
 
 def unpack(shipment: Shipment) -> Prepared:
     """Put them back, on the arrays' own memory."""
-    splits: dict[str, Any] = {
-        part: Split(as_tensor(images).permute(0, 3, 1, 2), as_tensor(labels))
-        for part, (images, labels) in shipment.arrays.items()
-    }
+    splits: dict[str, Any] = {part: make() for part, make in shipment.parts.items()}
     return replace(shipment.frame, **splits)
+
+
+def _splits(data: Prepared) -> dict[str, AnySplit]:
+    return {part: split for part in PARTS if (split := getattr(data, part)) is not None}

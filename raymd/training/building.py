@@ -39,7 +39,7 @@ def new_model(task: StudentTask, *, initialise: bool = True) -> tuple[nn.Module,
     model = build_model(
         task.student.arch,
         num_classes=len(task.data.classes),
-        in_channels=task.data.train.images.shape[1],
+        in_channels=task.data.train.channels,
         image_size=task.data.image_size,
         pretrained=task.student.pretrained and initialise,
     )
@@ -93,7 +93,7 @@ def _warm_up(task: StudentTask, model: nn.Module, network: nn.Module) -> None:
     anything is restored, every attempt adds up gradients alike.
     """
     state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    side, channels = task.data.image_size, task.data.train.images.shape[1]
+    side, channels = task.data.image_size, task.data.train.channels
     network.train()
     for _ in range(2):
         with task.autocast():

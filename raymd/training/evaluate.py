@@ -3,25 +3,25 @@
 N samples   K classes
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raymd.data.dataset import Split
-from raymd.data.loader import clean_batches, view_batches
+from raymd.data.dataset import AnySplit
+from raymd.data.loader import clean_batches, id_slices, view_batches
 from raymd.distillation.losses import soft_labels
 from raymd.training.student import StudentTask
 
 EVAL_BATCH = 256  # fixed: on some processors the batch size decides a sum's last bit
 
 
-@torch.inference_mode()
 def predict(
     task: StudentTask,
     model: nn.Module,
-    split: Split,
+    split: AnySplit,
     *,
     t: float = 1.0,
     start: int = 0,
@@ -38,19 +38,29 @@ def predict(
         start, stop: The range of ids wanted; all by default.
         view: Which crops to take; None: the clean images.
     """
+    slices = id_slices(start, len(split) if stop is None else stop, size=EVAL_BATCH)
+    return torch.cat([probs for probs, _ in _predicted(task, model, split, slices, t=t, view=view)])
+
+
+@torch.inference_mode()
+def _predicted(
+    task: StudentTask,
+    model: nn.Module,
+    split: AnySplit,
+    slices: list[slice],
+    *,
+    t: float = 1.0,
+    view: int | None = None,
+) -> Iterator[tuple[Tensor, slice]]:
+    """Each batch's probabilities as in ``predict``, and the ids they are of."""
     model.eval()
-    common: dict[str, Any] = {
-        "pixels": task.data.pixels,
-        "batch_size": EVAL_BATCH,
-        "device": task.device,
-        "start": start,
-        "stop": stop,
-    }
+    common: dict[str, Any] = {"pixels": task.data.pixels, "device": task.device}
     if view is None:
-        batches = clean_batches(split, **common)
+        batches = clean_batches(split, slices, **common)
     else:
-        batches = view_batches(split, view=view, seed=task.settings.seed, **common)
-    return torch.cat([soft_labels(task.logits(model, images), t=t).cpu() for images, _ in batches])
+        batches = view_batches(split, slices, view=view, seed=task.settings.seed, **common)
+    for images_BCHW, ids in batches:
+        yield soft_labels(task.logits(model, images_BCHW), t=t).cpu(), ids
 
 
 def held_out_loss(task: StudentTask, model: nn.Module) -> float:
@@ -67,15 +77,11 @@ def held_out_loss(task: StudentTask, model: nn.Module) -> float:
     return float(-of_label_N.log().mean())
 
 
-def count_correct(task: StudentTask, model: nn.Module, split: Split) -> int:
+def count_correct(task: StudentTask, model: nn.Module, split: AnySplit) -> int:
     """How many of a split's images the model gets right; the student's workers share the work."""
-    num_batches = -(-len(split) // EVAL_BATCH)
-    correct = 0
-    for batch in task.ranks.mine(range(num_batches)):
-        start, stop = batch * EVAL_BATCH, min((batch + 1) * EVAL_BATCH, len(split))
-        probs_NK = predict(task, model, split, start=start, stop=stop)
-        correct += num_correct(probs_NK, split.labels[start:stop])
-    return task.ranks.sum(correct)
+    mine = list(task.ranks.mine(id_slices(0, len(split), size=EVAL_BATCH)))
+    predicted = _predicted(task, model, split, mine)
+    return task.ranks.sum(sum(num_correct(probs, split.labels[ids]) for probs, ids in predicted))
 
 
 def num_correct(probs_NK: Tensor, labels_N: Tensor) -> int:

@@ -77,15 +77,15 @@ def _score(
 
 
 def _description(task: StudentTask, state: StudentState) -> dict[str, Any]:
-    images = task.data.train.images
+    train = task.data.train
     return {
         "id": task.student.id,
         "arch": task.student.arch,
         "parameters": sum(p.numel() for p in state.model.parameters()),
         "num_classes": len(task.data.classes),
-        "in_channels": images.shape[1],
+        "in_channels": train.channels,
         "image_size": task.data.image_size,
-        "stored_size": list(images.shape[-2:]),
+        "stored_size": list(train.stored_size),
         "classes": list(task.data.classes),
         "mean": list(task.data.mean),
         "std": list(task.data.std),

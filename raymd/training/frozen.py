@@ -124,6 +124,6 @@ def _build(arch: str, data: Prepared) -> nn.Module:
         return build_model(
             arch,
             num_classes=len(data.classes),
-            in_channels=data.train.images.shape[1],
+            in_channels=data.train.channels,
             image_size=data.image_size,
         )

@@ -116,7 +116,15 @@ def _leave(member: Member, stop: Position, emit: Emit) -> None:
         emit(events.stopped(student=task.student.id, epoch=epoch, step=step))
     elif state.position == task.schedule.end and task.ranks.is_first:
         finish(task, state)
+        _tell_of_images(task, emit, again=True)
         emit(events.finished(student=task.student.id))
+
+
+def _tell_of_images(task: StudentTask, emit: Emit, *, again: bool = False) -> None:
+    """What came to light while images were read; ``again``: also what was told before."""
+    for split in (task.data.train, task.data.val, task.data.test):
+        for text in split.notes(again=again) if split is not None else ():
+            emit(events.note(text=f"{task.student.id}: {text}"))
 
 
 def _run_epoch(
@@ -146,6 +154,7 @@ def _run_epoch(
         commit_all(members)
     for record in records:
         emit(record)
+    _tell_of_images(task, emit)
     return True
 
 

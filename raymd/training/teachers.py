@@ -25,6 +25,7 @@ from raymd.distillation.schedule import Epoch
 from raymd.distillation.soft_labels import TeacherRows
 from raymd.distillation.top_k import TeacherBatch, all_classes
 from raymd.errors import StorageError
+from raymd.exchange.blocks import read_roster
 from raymd.exchange.damaged import DamagedTeacherError
 from raymd.exchange.folder import Exchange, Teacher
 from raymd.training.frozen import frozen_task, load_frozen
@@ -175,9 +176,21 @@ class Teachers:
             if self.stopping.wait(1.0):
                 return None
 
+    def _tell_if_all_count_alike(self, cycle: int) -> None:
+        """Say, once, that nobody got a held-out image right (it happens: one image a class)."""
+        task = self.task
+        roster = read_roster(task.storage, cycle)
+        if roster is None or task.method.weights != "accuracy" or not task.ranks.is_first:
+            return
+        accuracies = {p.student: p.accuracy for p in roster.publications}
+        if not any(accuracies.values()) and task.student.id == min(accuracies):
+            text = f"cycle {cycle + 1}: no student got anything right, so all count alike (Eq. 8)"
+            self.emit(events.note(text=text))
+
     def _tell(
         self, cycle: int, teacher: Teacher, waited_s: float, sample: list[list[float]]
     ) -> None:
+        self._tell_if_all_count_alike(cycle)
         self.emit(
             events.taught(
                 student=self.task.student.id,

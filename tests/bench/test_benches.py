@@ -27,6 +27,11 @@ BENCHES = [
          "--store_gb", "0.3"],
         {"points", "growth"},
     ),
+    (
+        "imagenet",
+        ["--images", "24", "--size", "80x60", "--workers", "1", "--pairs", "1"],
+        {"figures", "median_ratio"},
+    ),
 ]  # fmt: skip
 
 

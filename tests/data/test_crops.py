@@ -49,7 +49,7 @@ def test_fields_of_hashes_and_of_their_rehashes_are_uniform_and_unrelated():
 
 def test_boxes_have_imagenets_areas_and_ratios_and_lie_inside():
     side = 256
-    top_B, left_B, height_B, width_B = crop_boxes(hashes(20_000), side=side).unbind(1)
+    top_B, left_B, height_B, width_B = crop_boxes(hashes(20_000), height=side, width=side).unbind(1)
     assert int((top_B + height_B).max()) <= side
     assert int((left_B + width_B).max()) <= side
     assert int(torch.stack([top_B, left_B]).min()) == 0
@@ -73,7 +73,7 @@ def test_boxes_have_imagenets_areas_and_ratios_and_lie_inside():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_each_crop_is_torchvisions_crop_and_resize(channels):
     batch, hash_B = images(channels=channels), hashes(6)
-    boxes_B4 = crop_boxes(hash_B, side=40)
+    boxes_B4 = crop_boxes(hash_B, height=40, width=40)
     made = resized_crop(batch.permute(0, 2, 3, 1), boxes_B4, side=35).permute(0, 3, 1, 2)
     for n, (top, left, height, width) in enumerate(boxes_B4.tolist()):
         box = batch[n : n + 1, :, top : top + height, left : left + width].float()
@@ -82,7 +82,8 @@ def test_each_crop_is_torchvisions_crop_and_resize(channels):
 
 
 def test_the_batched_crop_of_gpus_differs_by_the_missing_antialias_alone():
-    batch, boxes_B4 = images(side=64).permute(0, 2, 3, 1), crop_boxes(hashes(6), side=64)
+    batch = images(side=64).permute(0, 2, 3, 1)
+    boxes_B4 = crop_boxes(hashes(6), height=64, width=64)
     one_by_one = resized_crop(batch, boxes_B4, side=56)
     assert (_crop_as_batch(batch, boxes_B4, side=56).float() - one_by_one).abs().max() <= 3
 

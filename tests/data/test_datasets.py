@@ -43,7 +43,7 @@ def test_every_listed_name_has_a_loader():
 
 
 def test_names_are_listed_as_the_flag_takes_them():
-    listed = "arrow:DIR cifar10 cifar100 digits fashion_mnist folder:DIR mnist parquet:DIR"
+    listed = "arrow:DIR cifar10 cifar100 digits fashion_mnist folder:DIR imagenet mnist parquet:DIR"
     known = names.known_datasets()
     assert known == sorted(known)
     assert set(listed.split()) <= set(known)  # other tests may have registered theirs

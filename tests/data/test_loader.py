@@ -15,6 +15,7 @@ from raymd.data.loader import (
     clean_batches,
     epoch_permutation,
     global_batch,
+    id_slices,
     mixup_draw,
     num_steps,
     rank_slice,
@@ -140,13 +141,11 @@ def test_a_view_is_the_same_crop_in_every_epoch_for_every_student():
     assert first != pixels_by_id(loader(split).batches(1, view=1))
     shown = view_batches(
         split,
+        id_slices(20, 40, size=9),
         view=0,
         pixels=PIXELS,
         seed=3,
-        batch_size=9,
         device="cpu",
-        start=20,
-        stop=40,
     )
     published = {
         ids.start + row: image.numpy().tobytes()
@@ -168,9 +167,8 @@ def test_a_view_does_not_change_the_order():
 def test_clean_batches_go_through_the_ids_in_order(start, stop):
     split = toy()
     end = 53 if stop is None else stop
-    batches = list(
-        clean_batches(split, pixels=PIXELS, batch_size=10, device="cpu", start=start, stop=stop)
-    )
+    slices = id_slices(start, end, size=10)
+    batches = list(clean_batches(split, slices, pixels=PIXELS, device="cpu"))
     seen = [number for _, ids in batches for number in range(ids.start, ids.stop)]
     assert seen == list(range(start, end))
     for images, ids in batches:
@@ -181,7 +179,7 @@ def test_any_memory_format_gives_the_same_batches_and_channels_last_is_not_copie
     split = toy()
     other = Split(split.images.contiguous(), split.labels)
     made = loader(split)
-    assert made._images.data_ptr() == split.images.data_ptr()
+    assert made._feed.images_NHWC.data_ptr() == split.images.data_ptr()
     assert pixels_by_id(made.batches(0)) == pixels_by_id(loader(other).batches(0))
 
 
@@ -194,7 +192,7 @@ def test_batches_of_photographs_are_of_the_networks_size():
     split = Split.from_arrays(pixels, np.arange(12))
     seen = Pixels(MEAN, STD, 35, Augmentation(resized_crop=True, flip=True))
     first = pixels_by_id(loader(split, pixels=seen).batches(1, view=0))
-    settings = {"pixels": seen, "batch_size": 5, "device": "cpu"}
+    settings = {"slices": id_slices(0, 12, size=5), "pixels": seen, "device": "cpu"}
     views = [images for images, _ in view_batches(split, view=0, seed=3, **settings)]
     assert torch.cat(views).shape == (12, 3, 35, 35)
     assert [image.numpy().tobytes() for image in torch.cat(views)] == [first[n] for n in range(12)]
@@ -254,12 +252,12 @@ def test_mixup_is_drawn_from_seed_stream_epoch_and_step():
 
 
 def test_a_large_split_stays_where_it_is(monkeypatch):
-    monkeypatch.setattr("raymd.data.loader.MAX_DEVICE_BYTES", 10)
+    monkeypatch.setattr("raymd.data.feed.MAX_DEVICE_BYTES", 10)
     split = toy()
     made = loader(split, device="meta")
-    assert made._images.device.type == "cpu"
-    monkeypatch.setattr("raymd.data.loader.MAX_DEVICE_BYTES", 10**9)
-    assert loader(split, device="meta")._images.device.type == "meta"
+    assert made._feed.images_NHWC.device.type == "cpu"
+    monkeypatch.setattr("raymd.data.feed.MAX_DEVICE_BYTES", 10**9)
+    assert loader(split, device="meta")._feed.images_NHWC.device.type == "meta"
 
 
 def test_loader_survives_pickling():

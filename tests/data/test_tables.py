@@ -13,10 +13,11 @@ from PIL import Image
 
 from raymd.data import load_dataset
 from raymd.data.augment import Augmentation, augmentation_for
+from raymd.data.columns import CHUNK_ROWS
 from raymd.data.dataset import CIFAR_MEAN
 from raymd.data.images import IMAGENET_STD
 from raymd.data.splits import prepare
-from raymd.data.tables import CHUNK_ROWS, read_source
+from raymd.data.tables import read_source
 from raymd.errors import DataError
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"

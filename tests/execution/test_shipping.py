@@ -35,20 +35,20 @@ def test_data_arrive_as_they_left(val_fraction: float) -> None:
 def test_all_pixels_travel_as_arrays_which_ray_shares() -> None:
     data = digits(0.2)
     shipment = pack(data)
-    assert set(shipment.arrays) == {"train", "val", "test"}
+    assert set(shipment.parts) == {"train", "val", "test"}
     # what is left to be pickled for each worker anew
     assert len(pickle.dumps(shipment.frame)) < 10_000
-    images_NHWC, labels_N = shipment.arrays["train"]
+    images_NHWC, labels_N = shipment.parts["train"].args
     assert (images_NHWC.dtype, labels_N.dtype) == (np.uint8, np.int64)
     assert images_NHWC.shape == (len(data.train), 8, 8, 1)
 
 
 def test_arrived_data_lie_in_the_memory_they_came_in_even_if_read_only() -> None:
     shipment = pack(digits(0.2))
-    for arrays in shipment.arrays.values():
-        for array in arrays:
+    for make in shipment.parts.values():
+        for array in make.args:
             array.setflags(write=False)  # as the object store gives them
     arrived = unpack(shipment)
-    images_NHWC, labels_N = shipment.arrays["train"]
+    images_NHWC, labels_N = shipment.parts["train"].args
     assert arrived.train.images.data_ptr() == images_NHWC.ctypes.data
     assert arrived.train.labels.data_ptr() == labels_N.ctypes.data
