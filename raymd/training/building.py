@@ -16,6 +16,8 @@ from raymd.models import build_model
 from raymd.models.initial import load_initial
 from raymd.training.student import StudentState, StudentTask, draw_seed
 
+# One pass over the weights instead of one an operation.
+FUSED_DEVICES = ("cpu", "cuda")
 # What newer versions of torch call it, and what older ones do.
 _NO_BUFFERS: dict[str, Any] = {
     "forward_sync_buffers"
@@ -68,11 +70,28 @@ def new_state(task: StudentTask, *, initialise: bool = True) -> StudentState:
 
 def new_optimizer(task: StudentTask, model: nn.Module) -> torch.optim.Optimizer:
     """The student's optimiser, at its start."""
-    student, fused = task.student, task.device.type == "cuda"
-    options: dict[str, Any] = {"lr": student.lr, "weight_decay": student.weight_decay}
+    student = task.student
+    options: dict[str, Any] = {
+        "lr": student.lr,
+        "weight_decay": student.weight_decay,
+        "fused": task.device.type in FUSED_DEVICES and _can_fuse(model),
+    }
     if student.optimizer == "adamw":
-        return torch.optim.AdamW(model.parameters(), fused=fused, **options)
-    return torch.optim.SGD(model.parameters(), momentum=student.momentum, fused=fused, **options)
+        return torch.optim.AdamW(model.parameters(), **options)
+    return torch.optim.SGD(model.parameters(), momentum=student.momentum, **options)
+
+
+def _can_fuse(model: nn.Module) -> bool:
+    """Whether all weights lie in memory as their gradients will.
+
+    Fused kernels go through weight, gradient and momentum as they lie, without a look at strides,
+    and a gradient lies as its weight does where that is dense.
+    """
+    return all(
+        weight.is_contiguous()
+        or (weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last))
+        for weight in model.parameters()
+    )
 
 
 def training_network(task: StudentTask, model: nn.Module) -> Callable[[Tensor], Tensor]:
