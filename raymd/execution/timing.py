@@ -126,6 +126,7 @@ def _together(run: Run, plan: Plan, students: Sequence[str]) -> Measured:
         "num_cpus": plan.cpus_per_worker,
         "num_gpus": plan.gpus_per_worker,
         "scheduling_strategy": "DEFAULT",
+        "runtime_env": {"env_vars": worker_environment()},  # what they train in
     }
     actors = [remote.options(**options).remote(order) for order in orders]
     try:

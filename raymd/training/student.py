@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -85,12 +86,12 @@ class StudentTask:
         """The student's folder in the run directory."""
         return student_folder(self.student.id)
 
-    @property
+    @cached_property
     def schedule(self) -> Schedule:
         """The run's list of epochs."""
         return self.settings.schedule()
 
-    @property
+    @cached_property
     def method(self) -> Method:
         """The run's method."""
         return self.settings.teaching()
