@@ -17,6 +17,7 @@ import torch
 from raymd.data.augment import Pixels, clean_images, training_images
 from raymd.data.dataset import Split
 from raymd.data.draws import position_key, sample_hash, stream_of
+from raymd.data.placing import placed
 from raymd.errors import UserError
 
 # Views belong to no student: a soft label of view k is one of the same crop for all of them.
@@ -28,7 +29,8 @@ class Mixed(NamedTuple):
     """What mixup (Zhang et al. 2018) mixed into a batch.
 
     Attributes:
-        sample_ids, labels: int64 [B], of each image's partner from the step's global batch.
+        sample_ids, labels: int64 [B], of each image's partner from the step's global batch; ids on
+            the CPU.
         share: Weight of the batch's own images, labels and soft labels; 1 - share is the
             partners'. One for all ranks.
     """
@@ -44,7 +46,8 @@ class Batch(NamedTuple):
     Attributes:
         images: float32 [B, C, S, S], channels_last, augmented, normalised and, with mixup, mixed.
         labels: int64 [B].
-        sample_ids: int64 [B], rows of the split.
+        sample_ids: int64 [B], rows of the split; on the CPU, where soft labels are looked up by
+            them: asking a GPU for them would wait for all that it has to do.
         global_rows: Rows of the step over all ranks.
         step: Number in the epoch, from 0.
         mixed: What was mixed in; None without mixup.
@@ -155,7 +158,7 @@ class EpochLoader:
         self.seed, self.stream = seed, stream
         self.rank, self.world_size = rank, world_size
         self.num_samples = num_samples
-        self._ids = None if ids is None else ids.to(self.device)
+        self._ids = ids
         self.steps = num_steps(self.num_samples, batch_size)
         _check_ranks(self.num_samples // self.steps, world_size=world_size)
         self._images = _placed(split.images, self.device)
@@ -171,42 +174,44 @@ class EpochLoader:
             start_step: The first step to make; those before cost nothing.
             view: Take the crops of this view, which ``view_batches`` makes too, instead.
         """
-        order = epoch_permutation(
+        host_order = epoch_permutation(
             self.num_samples, seed=self.seed, stream=self.stream, epoch=epoch
-        ).to(self.device)
+        )
         if self._ids is not None:
-            order = self._ids[order]
+            host_order = self._ids[host_order]
+        order = host_order.to(self.device)
         stream, number = (self.stream, epoch) if view is None else (VIEW_STREAM, view)
         hashes = sample_hash(order, seed=self.seed, stream=stream, epoch=number)
         for step in range(start_step, self.steps):
             ids = global_batch(order, step=step, steps=self.steps)
+            host_ids = global_batch(host_order, step=step, steps=self.steps)
             hash_n = global_batch(hashes, step=step, steps=self.steps)
             mine = _part(len(ids), index=self.rank, parts=self.world_size)
             images_BCHW = self._make(ids[mine], hash_n[mine])
             mixed = None
             if self.pixels.augmentation.mixup_alpha:
                 partner_n, share = self._draw_mixup(len(ids), epoch=epoch, step=step)
-                theirs = partner_n[mine]
+                host_theirs = partner_n[mine]
+                theirs = host_theirs.to(self.device)
                 partners_BCHW = (
                     images_BCHW[theirs]
                     if self.world_size == 1
                     else self._make(ids[theirs], hash_n[theirs])  # other ranks' images, made again
                 )
                 images_BCHW = images_BCHW.mul(share).add_(partners_BCHW, alpha=1 - share)
-                mixed = Mixed(ids[theirs], self._labels[ids[theirs]], share)
+                mixed = Mixed(host_ids[host_theirs], self._labels[ids[theirs]], share)
             labels_B = self._labels[ids[mine]]
-            yield Batch(images_BCHW, labels_B, ids[mine], len(ids), step, mixed)
+            yield Batch(images_BCHW, labels_B, host_ids[mine], len(ids), step, mixed)
 
     def _draw_mixup(self, rows: int, *, epoch: int, step: int) -> tuple[torch.Tensor, float]:
         alpha = self.pixels.augmentation.mixup_alpha
-        partner_n, share = mixup_draw(
+        return mixup_draw(
             rows, alpha=alpha, seed=self.seed, stream=self.stream, epoch=epoch, step=step
         )
-        return partner_n.to(self.device), share
 
     def _make(self, ids_B: torch.Tensor, hash_B: torch.Tensor) -> torch.Tensor:
         images_BHWC = self._images.index_select(0, ids_B.to(self._images.device))
-        images_BCHW = images_BHWC.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        images_BCHW = placed(images_BHWC, self.device).permute(0, 3, 1, 2)
         return training_images(images_BCHW, hash_B=hash_B, pixels=self.pixels)
 
 

@@ -23,6 +23,7 @@ from raymd.execution.plan import (
     Plan,
 )
 from raymd.execution.shipping import Shipment, pack, unpack
+from raymd.execution.worker_environment import worker_environment
 from raymd.models.shipped import ShippedModel, adopt_models, shipped_models
 from raymd.settings import Settings, StudentConfig
 

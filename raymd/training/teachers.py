@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from raymd.data.loader import Batch
+from raymd.data.placing import placed
 from raymd.distillation.losses import mix_rows, soft_labels
 from raymd.distillation.methods import WEIGHTS
 from raymd.distillation.schedule import Epoch
@@ -64,11 +65,11 @@ class StoredTeacher:
 
     def rows(self, batch: Batch) -> Tensor:
         """Mixed as the batch's images are."""
-        rows_BK = self.teacher.rows(batch.sample_ids.cpu(), view=self.view)
+        rows_BK = self.teacher.rows(batch.sample_ids, view=self.view)
         if batch.mixed is not None:
-            partners_BK = self.teacher.rows(batch.mixed.sample_ids.cpu(), view=self.view)
+            partners_BK = self.teacher.rows(batch.mixed.sample_ids, view=self.view)
             rows_BK = mix_rows(rows_BK, partners_BK, share=batch.mixed.share)
-        return rows_BK.to(self.task.device, non_blocking=True)
+        return placed(rows_BK, self.task.device)
 
 
 @dataclass(frozen=True)
