@@ -161,8 +161,7 @@ class StreamFeed:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _begin(self, request: Request, pixels: Pixels, pool: ThreadPoolExecutor) -> "_Pending":
-        ids_B = request.ids.cpu()
-        hash_B = request.hash.cpu() if request.hash is not None else None
+        ids_B, hash_B = request
         side = pixels.image_size
         pinned = self.device.type == "cuda"
         shape = (len(ids_B), side, side, CHANNELS)

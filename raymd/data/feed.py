@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import torch
 
 from raymd.data.augment import Pixels, clean_images, training_images
+from raymd.data.placing import placed
 
 MAX_DEVICE_BYTES = 4 * 2**30
 
@@ -20,7 +21,7 @@ Images = Generator[torch.Tensor, None, None]
 
 
 class Request(NamedTuple):
-    """Rows wanted together.
+    """Rows wanted together; on the host, as nothing has to wait for a GPU to know them.
 
     Attributes:
         ids: int64 [B], rows of the split.
@@ -61,8 +62,9 @@ class MemoryFeed:
     def images(self, requests: Iterable[Request], *, pixels: Pixels) -> Images:
         """As ``Feed.images``."""
         for ids_B, hash_B in requests:
-            chosen_BHWC = self.images_NHWC.index_select(0, ids_B.to(self.images_NHWC.device))
-            images_BCHW = chosen_BHWC.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+            here_B = placed(ids_B, self.images_NHWC.device)
+            chosen_BHWC = self.images_NHWC.index_select(0, here_B)
+            images_BCHW = placed(chosen_BHWC, self.device).permute(0, 3, 1, 2)
             yield finished(images_BCHW, hash_B, pixels=pixels)
 
 
@@ -72,4 +74,5 @@ def finished(
     """Stored uint8 images as a network sees them: augmented by their hashes, or clean."""
     if hash_B is None:
         return clean_images(images_BCHW, pixels=pixels)
-    return training_images(images_BCHW, hash_B=hash_B.to(images_BCHW.device), pixels=pixels)
+    hash_B = placed(hash_B, images_BCHW.device)
+    return training_images(images_BCHW, hash_B=hash_B, pixels=pixels)

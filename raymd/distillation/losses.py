@@ -134,8 +134,9 @@ def student_loss(
     if taught_B is not None:
         kl_B = kl_B * taught_B
         alpha_B = torch.where(taught_B, alpha, 1.0)
-    loss = (alpha_B * task_B).mean() + beta * kl_B.mean()
-    return Losses(loss, task_loss.detach(), kl_B.mean().detach())
+    kd_loss = kl_B.mean()
+    loss = (alpha_B * task_B).mean() + beta * kd_loss
+    return Losses(loss, task_loss.detach(), kd_loss.detach())
 
 
 def hits(teacher_BK: TeacherBatch, labels_B: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from raymd.execution.monitor import FAILURES_AT_ONE_POSITION
 from raymd.execution.plan import Plan
 from raymd.execution.work import Work, newest_position
 from raymd.execution.worker import train_loop
+from raymd.execution.worker_environment import worker_environment
 from raymd.result import SCRATCH
 from raymd.secrets import without_secrets
 
@@ -106,6 +107,7 @@ class SlotThread(threading.Thread):
                 name=f"slot-{self.slot}-{uuid.uuid4().hex[:8]}",
                 storage_path=self.work.storage.sub(SCRATCH).uri,
                 failure_config=FailureConfig(**FAILURES),
+                worker_runtime_env={"env_vars": worker_environment()},
             ),
         )
         trainer.fit()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from raymd.data.draws import fraction, sample_hash, stream_of
 from raymd.data.loader import Batch
+from raymd.data.placing import placed
 from raymd.distillation.losses import Losses, hits, student_loss
 from raymd.distillation.schedule import Epoch
 from raymd.distillation.top_k import TeacherBatch
@@ -98,7 +99,7 @@ def taught(
         hash_B = sample_hash(
             batch.sample_ids, seed=task.settings.seed, stream=stream, epoch=epoch.cycle
         )
-        taught_B = fraction(hash_B, 0) < task.settings.relabel_fraction
+        taught_B = placed(fraction(hash_B, 0) < task.settings.relabel_fraction, task.device)
     if task.settings.correct_only:
         right_B = hits(teacher_BK, seen_labels(batch))
         taught_B = right_B if taught_B is None else taught_B & right_B

@@ -18,12 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from raymd.data.loader import Batch
+from raymd.data.placing import placed
 from raymd.distillation.encoding import decode_block
 from raymd.distillation.losses import mix_rows, soft_labels
 from raymd.distillation.methods import WEIGHTS
 from raymd.distillation.schedule import Epoch
 from raymd.distillation.soft_labels import TeacherRows
-from raymd.distillation.top_k import TeacherBatch, all_classes
+from raymd.distillation.top_k import TeacherBatch, TopKBatch, all_classes
 from raymd.errors import StorageError
 from raymd.exchange.blocks import read_roster
 from raymd.exchange.damaged import DamagedTeacherError
@@ -67,11 +68,16 @@ class StoredTeacher:
 
     def rows(self, batch: Batch) -> TeacherBatch:
         """Mixed as the batch's images are."""
-        rows_BK = self.teacher.rows(batch.sample_ids.cpu(), view=self.view)
+        rows_BK = self.teacher.rows(batch.sample_ids, view=self.view)
         if batch.mixed is not None:
-            partners_BK = self.teacher.rows(batch.mixed.sample_ids.cpu(), view=self.view)
+            partners_BK = self.teacher.rows(batch.mixed.sample_ids, view=self.view)
             rows_BK = mix_rows(rows_BK, partners_BK, share=batch.mixed.share)
-        return rows_BK.to(self.task.device, non_blocking=True)
+        if isinstance(rows_BK, TopKBatch):
+            return rows_BK.each(self._placed)
+        return self._placed(rows_BK)
+
+    def _placed(self, tensor: Tensor) -> Tensor:
+        return placed(tensor, self.task.device)
 
 
 @dataclass(frozen=True)

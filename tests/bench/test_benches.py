@@ -11,6 +11,7 @@ from tests.bench.fresh import ROOT
 
 TINY = ["--rows", "600", "--classes", "20"]
 STORE = ["--store_gb", "0.2"]
+STEP = ["--arch", "resnet8", "--batch_size", "8", "--steps", "2", "--pairs", "1"]
 ALWAYS = {"title", "settings", "environment"}
 
 BENCHES = [
@@ -32,6 +33,15 @@ BENCHES = [
         ["--images", "24", "--size", "80x60", "--workers", "1", "--pairs", "1"],
         {"figures", "median_ratio"},
     ),
+    ("train_step", STEP, {"figures", "median_ratio"}),
+    ("train_step", [*STEP, "--rival", "dataloader"], {"figures", "median_ratio"}),
+    (
+        "method",
+        ["--students", "resnet8,resnet8", "--subset", "60", "--epochs", "3", "--tin", "1",
+         "--td", "2", "--pairs", "1"],
+        {"figures", "median_ratio"},
+    ),
+    ("startup", ["--students", "1", "--pairs", "1"], {"figures", "median_ratio"}),
 ]  # fmt: skip
 
 
