@@ -95,6 +95,7 @@ class SlotThread(threading.Thread):
             return segment, None
 
     def _attempt(self) -> None:
+        environment: Any = {"worker_runtime_env": {"env_vars": worker_environment()}}
         trainer: Any = Trainer(
             cast("Any", train_loop),
             train_loop_config={"work": self.work, "slot": self.slot},
@@ -107,7 +108,7 @@ class SlotThread(threading.Thread):
                 name=f"slot-{self.slot}-{uuid.uuid4().hex[:8]}",
                 storage_path=self.work.storage.sub(SCRATCH).uri,
                 failure_config=FailureConfig(**FAILURES),
-                worker_runtime_env={"env_vars": worker_environment()},
+                **environment,
             ),
         )
         trainer.fit()
