@@ -5,9 +5,9 @@
 
 Synthetic students publish rows of 10 classes in small blocks by raymd's own code; merging is held
 back until all are delivered, and timed from then on. Beside it, in turns, the same number of empty
-tasks goes the same way; what is left when their time is taken off is the bytes'. Aimed at: time per
-byte and the aggregator's CPU time per delivered block that grow by no more than 1.3 from any size to
-any larger one (they may fall, for what a cycle costs once is shared by more blocks), and no more
+tasks goes the same way; what is left when their time is taken off is the bytes'. Aimed at: time
+per byte and the aggregator's CPU time per delivered block that grow by no more than 1.3 from any
+size to any larger one (they may fall, for more blocks share what a cycle costs once), and no more
 tasks in flight than allowed.
 """
 
