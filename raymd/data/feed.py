@@ -32,7 +32,15 @@ class Request(NamedTuple):
 
 
 class Feed(Protocol):
-    """What ``Split.feed`` and ``EncodedSplit.feed`` give."""
+    """What ``Split.feed`` and ``EncodedSplit.feed`` give.
+
+    Attributes:
+        ids_device: Where requests are looked up: bringing them there from a GPU would make the host
+            wait for all that the GPU has to do before.
+    """
+
+    @property
+    def ids_device(self) -> torch.device: ...
 
     def images(self, requests: Iterable[Request], *, pixels: Pixels) -> Images:
         """One float32 [B, C, S, S] in channels_last on the device for each request, in order."""
@@ -58,10 +66,15 @@ class MemoryFeed:
             images_NHWC = images_NHWC.to(device)
         self.images_NHWC = images_NHWC.contiguous()  # no copy where they are so already
 
+    @property
+    def ids_device(self) -> torch.device:
+        """Where the images are."""
+        return self.images_NHWC.device
+
     def images(self, requests: Iterable[Request], *, pixels: Pixels) -> Images:
         """As ``Feed.images``."""
         for ids_B, hash_B in requests:
-            chosen_BHWC = self.images_NHWC.index_select(0, ids_B.to(self.images_NHWC.device))
+            chosen_BHWC = self.images_NHWC.index_select(0, ids_B.to(self.ids_device))
             images_BCHW = chosen_BHWC.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
             yield finished(images_BCHW, hash_B, pixels=pixels)
 

@@ -177,10 +177,10 @@ class EpochLoader:
         self.seed, self.stream = seed, stream
         self.rank, self.world_size = rank, world_size
         self.num_samples = num_samples
-        self._ids = None if ids is None else ids.to(self.device)
         self.steps = num_steps(self.num_samples, batch_size)
         _check_ranks(self.num_samples // self.steps, world_size=world_size)
         self._feed = split.feed(self.device, place=True)
+        self._ids = None if ids is None else ids.to(self._feed.ids_device)
         self._labels = split.labels.to(self.device)
 
     def batches(
@@ -203,7 +203,7 @@ class EpochLoader:
     def _steps(self, epoch: int, *, start_step: int, view: int | None) -> Iterator[_Step]:
         order = epoch_permutation(
             self.num_samples, seed=self.seed, stream=self.stream, epoch=epoch
-        ).to(self.device)
+        ).to(self._feed.ids_device)
         if self._ids is not None:
             order = self._ids[order]
         stream, number = (self.stream, epoch) if view is None else (VIEW_STREAM, view)
@@ -227,12 +227,13 @@ class EpochLoader:
                 yield step.theirs  # other ranks' images, made again
 
     def _batch(self, step: _Step, images: Iterator[torch.Tensor]) -> Batch:
-        images_BCHW, ids_B = next(images), step.mine.ids
+        images_BCHW, ids_B = next(images), self._on_device(step.mine.ids)
         mixed = None
         if step.theirs is not None:
             partners_BCHW = images_BCHW[step.places] if self.world_size == 1 else next(images)
             images_BCHW = images_BCHW.mul(step.share).add_(partners_BCHW, alpha=1 - step.share)
-            mixed = Mixed(step.theirs.ids, self._labels[step.theirs.ids], step.share)
+            theirs_B = self._on_device(step.theirs.ids)
+            mixed = Mixed(theirs_B, self._labels[theirs_B], step.share)
         return Batch(images_BCHW, self._labels[ids_B], ids_B, step.global_rows, step.number, mixed)
 
     def _draw_mixup(self, rows: int, *, epoch: int, step: int) -> tuple[torch.Tensor, float]:
@@ -240,7 +241,10 @@ class EpochLoader:
         partner_n, share = mixup_draw(
             rows, alpha=alpha, seed=self.seed, stream=self.stream, epoch=epoch, step=step
         )
-        return partner_n.to(self.device), share
+        return partner_n.to(self._feed.ids_device), share
+
+    def _on_device(self, ids_B: torch.Tensor) -> torch.Tensor:
+        return ids_B.to(self.device, non_blocking=True)
 
 
 def clean_batches(
@@ -277,7 +281,7 @@ def view_batches(
 ) -> Iterator[tuple[torch.Tensor, slice]]:
     """Like ``clean_batches``, in the crops of one view: those of ``EpochLoader`` with that view."""
     made, wanted = tee(slices)
-    every = (torch.arange(ids.start, ids.stop, device=device) for ids in wanted)
+    every = (torch.arange(ids.start, ids.stop) for ids in wanted)
     requests = (
         Request(ids_B, sample_hash(ids_B, seed=seed, stream=VIEW_STREAM, epoch=view))
         for ids_B in every
