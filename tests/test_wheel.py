@@ -47,5 +47,5 @@ def test_installed_wheel_finds_its_recipes(wheel: Path, tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("cifar digits finetune imagenet mnist\n")
+    assert done.stdout.startswith("cifar cifar-views digits finetune imagenet mnist\n")
     assert "usage: raymd VERB" in done.stdout
