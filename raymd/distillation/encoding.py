@@ -14,14 +14,40 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
-from raymd.distillation.top_k import Rows, TopKRows
+from raymd.distillation.formats import SoftLabelFormat
+from raymd.distillation.top_k import Rows, TopKRows, cheapest, keep_top_k
 
 _METADATA_KEY, _CLASSES_KEY = b"raymd", b"num_classes"
 _COLUMN = "soft_labels"
 _TOP_K_COLUMNS = ("classes", "excess", "base")
 _ALIGNMENT = 8  # of an Arrow stream's bodies
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
+
+
+def encode_probs(
+    probs_NK: torch.Tensor, *, form: SoftLabelFormat, metadata: Mapping[str, Any]
+) -> np.ndarray:
+    """Probabilities as a block, as they are published.
+
+    Args:
+        probs_NK: float32 on the CPU; rows sum to 1.
+        form: How. K entries of a row that are no cheaper than the row are written out.
+        metadata: As for encode_block.
+
+    Returns:
+        uint8 [bytes].
+    """
+    dtype = np.dtype(form.dtype)
+    if form.top_k is not None:
+        few = cheapest(keep_top_k(probs_NK, form.top_k, dtype=dtype))
+        return encode_block(few, metadata=metadata)
+    num_rows, num_classes = probs_NK.shape
+    data, stored_NK = empty_block(num_rows, num_classes, dtype=dtype, metadata=metadata)
+    # into the block at once, and by torch: numpy takes 75 times as long to round to float16
+    torch.from_numpy(stored_NK).copy_(probs_NK)
+    return data
 
 
 def encode_block(rows_NK: Rows, *, metadata: Mapping[str, Any]) -> np.ndarray:

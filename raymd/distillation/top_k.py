@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raymd.distillation.formats import BASE_BYTES, SoftLabelFormat, class_bytes
+from raymd.distillation.formats import BASE_BYTES, class_bytes
 
 CHUNK_ROWS = 4096
 
@@ -123,20 +123,6 @@ TeacherBatch = Tensor | TopKBatch
 """A batch's soft labels: float32 [B, K], or a few of each row."""
 
 
-def stored_rows(probs_NK: Tensor, *, form: SoftLabelFormat) -> Rows:
-    """Probabilities as they are published.
-
-    Args:
-        probs_NK: float32 on the CPU; rows sum to 1.
-        form: How. K entries of a row that are no cheaper than the row are written out.
-    """
-    if form.top_k is None:
-        # by torch: numpy takes fifty times as long to round to float16
-        rows_NK: np.ndarray = probs_NK.to(getattr(torch, form.dtype)).numpy()
-        return rows_NK
-    return cheapest(keep_top_k(probs_NK, form.top_k, dtype=np.dtype(form.dtype)))
-
-
 def keep_top_k(probs_NK: Tensor, k: int, *, dtype: np.dtype) -> TopKRows:
     """The k likeliest classes of each row; the others share what remains evenly.
 
@@ -152,7 +138,9 @@ def keep_top_k(probs_NK: Tensor, k: int, *, dtype: np.dtype) -> TopKRows:
     kept_NE = kept_NE.gather(1, order_NE)
     rest_N = (1.0 - kept_NE.sum(dim=1)).clamp_(min=0.0)
     base_N = rest_N / max(1, num_classes - k)
-    return _stored(classes_NE, kept_NE - base_N[:, None], base_N, num_classes, dtype)
+    # rounding of the sum must not put the base above what was kept
+    excess_NE = (kept_NE - base_N[:, None]).clamp_(min=0.0)
+    return _stored(classes_NE, excess_NE, base_N, num_classes, dtype)
 
 
 def merge_top_k(blocks: Sequence[TopKRows], weights: Sequence[float]) -> TopKRows:

@@ -59,6 +59,13 @@ def _merged(
     return data
 
 
+def rehearse() -> np.ndarray:
+    """Make a small block as merge_block does, so that the next one finds all of it loaded."""
+    rows = np.full((2, 2), 0.5, dtype=np.float16)
+    members = [decode_block(encode_block(rows, metadata={}))[1] for _ in range(2)]
+    return _merged(members, [0.5, 0.5], {})
+
+
 def _source(
     storage: Storage, order: MergeBlock, student: str, data: np.ndarray | None
 ) -> np.ndarray:

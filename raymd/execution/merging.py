@@ -45,8 +45,13 @@ def load(
 
 
 def warm_up() -> None:
-    """Task: start a worker and import what merging needs, while the students still train."""
-    import raymd.exchange.merge  # noqa: F401
+    """Task: start a worker and have it do once what merging does, while the students still train.
+
+    What is done first takes long: imports, and Ray's own when it is given memory to share.
+    """
+    from raymd.exchange.merge import rehearse
+
+    ray.put(rehearse())
 
 
 # Without CPUs a task starts although students hold them all; DEFAULT keeps it out of whatever

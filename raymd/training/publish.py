@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from raymd.distillation.encoding import decode_block, encode_block
+from raymd.distillation.encoding import decode_block, encode_probs
 from raymd.distillation.schedule import Epoch
-from raymd.distillation.top_k import Rows, stored_rows, written_out
+from raymd.distillation.top_k import Rows, written_out
 from raymd.errors import StorageError
 from raymd.exchange import names
 from raymd.exchange.blocks import (
@@ -205,8 +205,8 @@ def compute_block(
     probs_NK = predict(
         task, model, task.data.train, t=task.settings.temperature, start=first, stop=stop, view=view
     )
-    rows_NK = stored_rows(probs_NK, form=task.settings.soft_label_format)
-    return encode_block(rows_NK, metadata=block_metadata(task, publication, block))
+    form, metadata = task.settings.soft_label_format, block_metadata(task, publication, block)
+    return encode_probs(probs_NK, form=form, metadata=metadata)
 
 
 def block_metadata(task: StudentTask, publication: Publication, block: int) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Students that only publish: raymd's own exchange, with made-up soft labels in place of networks.
 
-Rows are made before anything is timed; a publisher keeps a
-few blocks of them and publishes those again and again, for all of them beside storage in memory and
-an object store would not fit into the machine.
+Blocks are made before anything is timed; a publisher keeps a few of them and publishes those again
+and again, for all of them beside storage in memory and an object store would not fit into the
+machine.
 """
 
 import logging
@@ -44,13 +44,13 @@ def random_rows(num_rows: int, num_classes: int, *, seed: int) -> np.ndarray:
 
 
 class Publisher:
-    """A student's process: holds rows, publishes them, and reads the teacher.
+    """A student's process: holds blocks, publishes them, and reads the teacher.
 
     Args:
         student: Its id.
         layout: How its rows are cut.
         storage: The run's.
-        held_blocks: How many blocks of rows it has.
+        held_blocks: How many blocks it has.
         pace_s: Seconds that computing a block takes; busy: on a processor.
     """
 
@@ -69,12 +69,11 @@ class Publisher:
         self.student, self.layout, self.storage = student, layout, storage
         self.pace_s, self.busy = pace_s, busy
         self.computed_at = 0.0
-        seed = int.from_bytes(student.encode()[-4:], "little")
-        first, stop = layout.rows(0)
-        self.rows = [
-            random_rows(stop - first, layout.num_classes, seed=seed + block)
-            for block in range(min(held_blocks, layout.num_blocks))
-        ]
+        held = min(held_blocks, layout.num_blocks)
+        self.blocks = {block: self._made(block) for block in range(held)}
+        last = layout.num_blocks - 1  # of fewer rows than those before
+        self.blocks.setdefault(last, self._made(last))
+        ray.put(np.zeros(1))  # loads what Ray shares memory with, as a student's images have
 
     def pid(self) -> int:
         """Of its process."""
@@ -114,6 +113,13 @@ class Publisher:
         """Both, as a student does."""
         return {**self.publish(aggregator, cycle), **self.read(aggregator, cycle)}
 
+    def _made(self, block: int) -> np.ndarray:
+        """A block as computing one leaves it: its rows are where they are published from."""
+        first, stop = self.layout.rows(block)
+        seed = int.from_bytes(self.student.encode()[-4:], "little") + block
+        rows_NK = random_rows(stop - first, self.layout.num_classes, seed=seed)
+        return encode_block(rows_NK, metadata=self._fields(block))
+
     def _fields(self, block: int) -> dict[str, Any]:
         first, _ = self.layout.rows(block)
         return {
@@ -124,12 +130,12 @@ class Publisher:
 
     def _compute(self, block: int) -> np.ndarray:
         until = time.monotonic() + self.pace_s
-        first, stop = self.layout.rows(block)
-        rows_NK = self.rows[block % len(self.rows)][: stop - first]
-        data = encode_block(rows_NK, metadata=self._fields(block))
+        data = self.blocks.get(block)
+        if data is None:
+            data = self.blocks[block % (len(self.blocks) - 1)]
         if self.busy:
             while time.monotonic() < until:
-                np.sqrt(self.rows[0][:64].astype(np.float32))
+                np.sqrt(np.ones(2**16, dtype=np.float32))
         else:
             time.sleep(max(0.0, until - time.monotonic()))
         self.computed_at = time.monotonic()
@@ -173,8 +179,9 @@ def start(storage: Storage, students: Sequence[str], num_blocks: int) -> tuple[A
 @ray.remote(num_cpus=0, scheduling_strategy="DEFAULT")
 def wait_warm() -> None:
     """Holds a worker until it has imported what merging needs, as it has after a first cycle."""
-    import raymd.exchange.merge  # noqa: F401
+    from raymd.exchange.merge import rehearse
 
+    ray.put(rehearse())
     time.sleep(2.0)  # so that each needs another worker
 
 

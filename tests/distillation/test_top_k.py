@@ -7,7 +7,7 @@ from torch import Tensor
 
 from raymd.distillation import top_k as module
 from raymd.distillation.aggregation import merge_rows
-from raymd.distillation.encoding import decode_block, encode_block
+from raymd.distillation.encoding import decode_block, encode_block, encode_probs
 from raymd.distillation.formats import SoftLabelFormat
 from raymd.distillation.losses import hits, mix_rows, soft_labels, student_loss
 from raymd.distillation.soft_labels import BlockLayout, TeacherRows
@@ -18,9 +18,13 @@ from raymd.distillation.top_k import (
     cheapest,
     keep_top_k,
     merge_top_k,
-    stored_rows,
     written_out,
 )
+
+
+def stored_rows(probs_NK: Tensor, *, form: SoftLabelFormat) -> np.ndarray | TopKRows:
+    return decode_block(encode_probs(probs_NK, form=form, metadata={}))[1]
+
 
 F16, F32 = np.dtype(np.float16), np.dtype(np.float32)
 WEIGHTS = [0.5, 0.3, 0.2]
@@ -247,6 +251,26 @@ def test_rows_without_a_rest_have_a_finite_loss() -> None:
     logits_BK = torch.zeros(4, 10, requires_grad=True)
     losses = student_loss(logits_BK, torch.full((4,), 3), teacher_BK=batch, beta=1.0, t=1.0)
     assert losses.kd_loss.item() == pytest.approx(np.log(10), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "k", "scale"), [(100, 16, 20), (10, 3, 40), (1000, 16, 40)]
+)
+def test_sure_students_have_no_probability_below_zero(
+    num_classes: int, k: int, scale: float
+) -> None:
+    """What is rounded off the sum of those kept is more than the least of them has."""
+    students = []
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        probs_NK = soft_labels(scale * torch.randn(2000, num_classes, generator=generator), t=1)
+        students.append(keep_top_k(probs_NK, k, dtype=F32))
+    batch = merge_top_k(students, WEIGHTS).batch()
+    assert all(student.excess.min() >= 0 for student in students)
+    assert batch.dense().min() >= 0
+    losses = student_loss(torch.zeros(2000, num_classes), torch.zeros(2000).long(),
+                          teacher_BK=batch, beta=1.0)  # fmt: skip
+    assert losses.loss.isfinite()
 
 
 def test_likeliest_class_is_that_of_the_rows_written_out() -> None:
