@@ -59,6 +59,19 @@ def test_tables_are_read_row_by_row_over_shards(tmp_path, suffix, kind, base):
     assert "the validation part is used as one" in data.notes[0]
 
 
+def test_streams_of_arrow_are_mapped_as_files_are(tmp_path):
+    for part in ("train", "test"):  # as the Hugging Face library's save_to_disk writes them
+        made = table(range(9))
+        (tmp_path / part).mkdir()
+        with pa.ipc.new_stream(
+            str(tmp_path / part / "data-00000-of-00001.arrow"), made.schema
+        ) as w:
+            w.write_table(made, max_chunksize=4)
+    assert contents(load(tmp_path).train) == [
+        jpeg(photograph(n, (40, 30 + n % 5))) for n in range(9)
+    ]
+
+
 @pytest.mark.parametrize(
     ("ids", "order"),
     [(["b", "a", "d", "c"], [1, 0, 3, 2]), ([10, 9, 100, 1], [3, 1, 0, 2])],
