@@ -112,6 +112,8 @@ fit --students resnet8 --method kd --teachers resnet8:runs/none
 fit --students resnet8 --method independent --teachers resnet8:other.safetensors
 fit --students resnet8,resnet8 --method dml --teacher live
 fit --students resnet8,resnet8 --teacher live --views 4
+fit --students resnet8,resnet8 --soft_labels 16
+fit --students resnet8,resnet8 --soft_labels top_k:11
 fit --students resnet8,resnet8 --teachers resnet8:other.safetensors --views 4
 fit --students resnet8 --method kd --teacher stored
 fit --students resnet8,resnet8 --method dml --weights accuracy

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from raymd.distillation.formats import DENSE, SoftLabelDtype, SoftLabelFormat
 from raymd.distillation.methods import Method, Weights, get_method
 from raymd.distillation.schedule import Fading, Schedule, build_schedule, drop_epochs
 from raymd.errors import UserError
@@ -28,6 +29,8 @@ class Teaching:
     weights: Weights | None = None
     teacher: Literal["stored", "live"] = "stored"
     views: int = 0
+    soft_labels: str = DENSE
+    soft_label_dtype: SoftLabelDtype = "float16"
     publish: Literal["weights", "ema"] = "weights"
     correct_only: bool = False
     alpha_floor: float = 0.0
@@ -45,6 +48,11 @@ class Teaching:
         if self.teacher == "live" and method.source == "stored":
             return method.varied(weights=self.weights, source="live")
         return method.varied(weights=self.weights)
+
+    @property
+    def soft_label_format(self) -> SoftLabelFormat:
+        """How published soft labels are stored."""
+        return SoftLabelFormat.parse(self.soft_labels, self.soft_label_dtype)
 
     @property
     def phase_epochs(self) -> tuple[int | None, int | None]:
@@ -108,6 +116,7 @@ class Teaching:
             )
         self._check_frozen(num_teachers)
         self._check_source(num_teachers)
+        self._check_soft_labels()
 
     def _check_frozen(self, num_teachers: int) -> None:
         method = self.teaching()
@@ -143,4 +152,32 @@ class Teaching:
             raise UserError(
                 f"views {self.views} with frozen teachers: they publish once, and every cycle has"
                 " views of its own (--views 0, or --teacher live)"
+            )
+
+    def _check_soft_labels(self) -> None:
+        try:
+            form = self.soft_label_format
+        except ValueError as error:
+            raise UserError(
+                f"soft_labels {self.soft_labels!r}: takes dense, or top_k:K with the number of"
+                " classes that are kept, as in top_k:16 (--soft_labels)"
+            ) from error
+        method = self.teaching()
+        if form != SoftLabelFormat() and not (method.exchanges and method.source == "stored"):
+            raise UserError(
+                f"soft_labels {form}: method {self.method} with teacher {self.teacher} stores none"
+                " (--soft_labels dense, --soft_label_dtype float16, or --teacher stored)"
+            )
+
+    def check_classes(self, num_classes: int) -> None:
+        """See that the options fit the data.
+
+        Raises:
+            UserError: They do not; with the flag.
+        """
+        kept = self.soft_label_format.top_k
+        if kept is not None and kept > num_classes:
+            raise UserError(
+                f"soft_labels top_k:{kept}: the data set has {num_classes} classes, so K is 1 to"
+                f" {num_classes} (--soft_labels)"
             )

@@ -9,6 +9,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
+from raymd.distillation.formats import SoftLabelDtype
 from raymd.distillation.methods import Weights
 from raymd.fields import about
 
@@ -39,6 +40,16 @@ class TeachingOptions:
             minimum=0,
             maximum=1000,
         ),
+    )
+    soft_labels: str | None = field(
+        default=None,
+        metadata=about(
+            "what of a published row is kept: dense, all probabilities; top_k:K, the K highest, the"
+            " other classes sharing what remains evenly"
+        ),
+    )
+    soft_label_dtype: SoftLabelDtype | None = field(
+        default=None, metadata=about("in which precision soft labels are published and kept")
     )
     publish: Literal["weights", "ema"] | None = field(
         default=None,

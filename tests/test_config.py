@@ -487,6 +487,9 @@ def test_few_steps_an_epoch_are_warned_of_unless_the_batch_size_was_said():
         ({"method": "dml", "teacher": "live"}, "teacher live: method dml publishes nothing"),
         ({"teacher": "live", "views": 2}, "views 2: only stored soft labels"),
         ({"views": 2, "teachers": "resnet8:runs/a"}, "they publish once"),
+        ({"soft_labels": "top_k"}, "soft_labels 'top_k': takes dense, or top_k:K"),
+        ({"soft_labels": "top_k:4", "method": "dml"}, "soft_labels top_k:4 float16: method dml"),
+        ({"soft_label_dtype": "float32", "teacher": "live"}, "soft_labels float32: method md"),
         ({"method": "independent", "teacher": "live"}, "method independent publishes nothing"),
         ({"method": "kd", "teacher": "stored"}, "--method kd-stored"),
         ({"method": "dml", "weights": "accuracy"}, "weights accuracy: method dml weighs nobody"),
@@ -557,3 +560,10 @@ def test_order_of_students_changes_nothing_of_those_that_train_together():
 def test_students_with_parts_of_their_own_have_so_many_images():
     assert settings_of(dataset="cifar10").samples_of_each(100) == 100
     assert settings_of(dataset="cifar10", data_split="disjoint").samples_of_each(101) == 50
+
+
+def test_more_classes_to_keep_than_there_are_are_refused():
+    kept = settings_of(dataset="cifar10", soft_labels="top_k:10")
+    kept.check_classes(10)
+    with pytest.raises(UserError, match="top_k:10: the data set has 9 classes, so K is 1 to 9"):
+        kept.check_classes(9)

@@ -220,6 +220,15 @@ def test_import_loads_neither_torch_nor_ray(module):
     assert loaded.strip() == "[]"
 
 
+def test_driver_starts_without_torchvision_and_the_compiler_of_torch():
+    loaded = run_python(
+        "import sys, raymd.execution.run, raymd.models.registry as r; r.check_model('resnet8',"
+        " num_classes=10, in_channels=3, image_size=32);"
+        " print(sorted({'torchvision', 'torch._dynamo'} & set(sys.modules)))"
+    )
+    assert loaded.strip() == "[]"
+
+
 def test_module_runs_as_a_command():
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "raymd.fit", "--students", "resnet9"],

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 
 from raymd.data import crops
 from raymd.data.names import check_augment
-from raymd.data.randaugment import rand_augment
 from raymd.errors import UserError
 
 SMALL_SIDE = 64  # above this side, images are stored larger than they are seen
@@ -160,7 +159,11 @@ def augment(
     if augmentation.flip:
         images_BHWC = crops.flip(images_BHWC, hash_B)
     made = images_BHWC.permute(0, 3, 1, 2)
-    return rand_augment(made, hash_B=hash_B) if augmentation.randaugment else made
+    if augmentation.randaugment:
+        from raymd.data.randaugment import rand_augment  # torchvision: two seconds
+
+        made = rand_augment(made, hash_B=hash_B)
+    return made
 
 
 def _is_larger(images_BCHW: torch.Tensor, side: int) -> bool:

@@ -139,7 +139,6 @@ class StreamFeed:
     def __init__(self, split: EncodedSplit, *, device: torch.device) -> None:
         self.split = split
         self.device = device
-        self.ids_device = torch.device("cpu")
 
     def images(self, requests: Iterable[Request], *, pixels: Pixels) -> Images:
         """As ``Feed.images``. Once closed, nothing is decoded any more.
@@ -162,7 +161,7 @@ class StreamFeed:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _begin(self, request: Request, pixels: Pixels, pool: ThreadPoolExecutor) -> "_Pending":
-        ids_B, hash_B = request.ids, request.hash
+        ids_B, hash_B = request
         side = pixels.image_size
         pinned = self.device.type == "cuda"
         shape = (len(ids_B), side, side, CHANNELS)

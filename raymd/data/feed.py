@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import torch
 
 from raymd.data.augment import Pixels, clean_images, training_images
+from raymd.data.placing import placed
 
 MAX_DEVICE_BYTES = 4 * 2**30
 
@@ -20,7 +21,7 @@ Images = Generator[torch.Tensor, None, None]
 
 
 class Request(NamedTuple):
-    """Rows wanted together.
+    """Rows wanted together; on the host, as nothing has to wait for a GPU to know them.
 
     Attributes:
         ids: int64 [B], rows of the split.
@@ -32,15 +33,7 @@ class Request(NamedTuple):
 
 
 class Feed(Protocol):
-    """What ``Split.feed`` and ``EncodedSplit.feed`` give.
-
-    Attributes:
-        ids_device: Where requests are looked up: bringing them there from a GPU would make the host
-            wait for all that the GPU has to do before.
-    """
-
-    @property
-    def ids_device(self) -> torch.device: ...
+    """What ``Split.feed`` and ``EncodedSplit.feed`` give."""
 
     def images(self, requests: Iterable[Request], *, pixels: Pixels) -> Images:
         """One float32 [B, C, S, S] in channels_last on the device for each request, in order."""
@@ -66,16 +59,12 @@ class MemoryFeed:
             images_NHWC = images_NHWC.to(device)
         self.images_NHWC = images_NHWC.contiguous()  # no copy where they are so already
 
-    @property
-    def ids_device(self) -> torch.device:
-        """Where the images are."""
-        return self.images_NHWC.device
-
     def images(self, requests: Iterable[Request], *, pixels: Pixels) -> Images:
         """As ``Feed.images``."""
         for ids_B, hash_B in requests:
-            chosen_BHWC = self.images_NHWC.index_select(0, ids_B.to(self.ids_device))
-            images_BCHW = chosen_BHWC.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+            here_B = placed(ids_B, self.images_NHWC.device)
+            chosen_BHWC = self.images_NHWC.index_select(0, here_B)
+            images_BCHW = placed(chosen_BHWC, self.device).permute(0, 3, 1, 2)
             yield finished(images_BCHW, hash_B, pixels=pixels)
 
 
@@ -85,4 +74,5 @@ def finished(
     """Stored uint8 images as a network sees them: augmented by their hashes, or clean."""
     if hash_B is None:
         return clean_images(images_BCHW, pixels=pixels)
-    return training_images(images_BCHW, hash_B=hash_B.to(images_BCHW.device), pixels=pixels)
+    hash_B = placed(hash_B, images_BCHW.device)
+    return training_images(images_BCHW, hash_B=hash_B, pixels=pixels)

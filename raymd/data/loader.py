@@ -20,6 +20,7 @@ from raymd.data.augment import Pixels
 from raymd.data.dataset import AnySplit
 from raymd.data.draws import position_key, sample_hash, stream_of
 from raymd.data.feed import Request
+from raymd.data.placing import placed
 from raymd.errors import UserError
 
 # Views belong to no student: a soft label of view k is one of the same crop for all of them.
@@ -30,7 +31,8 @@ class Mixed(NamedTuple):
     """What mixup (Zhang et al. 2018) mixed into a batch.
 
     Attributes:
-        sample_ids, labels: int64 [B], of each image's partner from the step's global batch.
+        sample_ids, labels: int64 [B], of each image's partner from the step's global batch; ids on
+            the CPU.
         share: Weight of the batch's own images, labels and soft labels; 1 - share is the
             partners'. One for all ranks.
     """
@@ -46,7 +48,8 @@ class Batch(NamedTuple):
     Attributes:
         images: float32 [B, C, S, S], channels_last, augmented, normalised and, with mixup, mixed.
         labels: int64 [B].
-        sample_ids: int64 [B], rows of the split.
+        sample_ids: int64 [B], rows of the split; on the CPU, where soft labels are looked up by
+            them: asking a GPU for them would wait for all that it has to do.
         global_rows: Rows of the step over all ranks.
         step: Number in the epoch, from 0.
         mixed: What was mixed in; None without mixup.
@@ -177,10 +180,10 @@ class EpochLoader:
         self.seed, self.stream = seed, stream
         self.rank, self.world_size = rank, world_size
         self.num_samples = num_samples
+        self._ids = ids
         self.steps = num_steps(self.num_samples, batch_size)
         _check_ranks(self.num_samples // self.steps, world_size=world_size)
         self._feed = split.feed(self.device, place=True)
-        self._ids = None if ids is None else ids.to(self._feed.ids_device)
         self._labels = split.labels.to(self.device)
 
     def batches(
@@ -201,9 +204,7 @@ class EpochLoader:
                 yield self._batch(step, images)
 
     def _steps(self, epoch: int, *, start_step: int, view: int | None) -> Iterator[_Step]:
-        order = epoch_permutation(
-            self.num_samples, seed=self.seed, stream=self.stream, epoch=epoch
-        ).to(self._feed.ids_device)
+        order = epoch_permutation(self.num_samples, seed=self.seed, stream=self.stream, epoch=epoch)
         if self._ids is not None:
             order = self._ids[order]
         stream, number = (self.stream, epoch) if view is None else (VIEW_STREAM, view)
@@ -227,24 +228,29 @@ class EpochLoader:
                 yield step.theirs  # other ranks' images, made again
 
     def _batch(self, step: _Step, images: Iterator[torch.Tensor]) -> Batch:
-        images_BCHW, ids_B = next(images), self._on_device(step.mine.ids)
+        images_BCHW, ids_B = next(images), step.mine.ids
         mixed = None
         if step.theirs is not None:
-            partners_BCHW = images_BCHW[step.places] if self.world_size == 1 else next(images)
+            assert step.places is not None
+            partners_BCHW = (
+                images_BCHW[placed(step.places, self.device)]
+                if self.world_size == 1
+                else next(images)
+            )
             images_BCHW = images_BCHW.mul(step.share).add_(partners_BCHW, alpha=1 - step.share)
-            theirs_B = self._on_device(step.theirs.ids)
-            mixed = Mixed(theirs_B, self._labels[theirs_B], step.share)
-        return Batch(images_BCHW, self._labels[ids_B], ids_B, step.global_rows, step.number, mixed)
+            mixed = Mixed(step.theirs.ids, self._labels_of(step.theirs.ids), step.share)
+        return Batch(
+            images_BCHW, self._labels_of(ids_B), ids_B, step.global_rows, step.number, mixed
+        )
+
+    def _labels_of(self, ids_B: torch.Tensor) -> torch.Tensor:
+        return self._labels[placed(ids_B, self.device)]
 
     def _draw_mixup(self, rows: int, *, epoch: int, step: int) -> tuple[torch.Tensor, float]:
         alpha = self.pixels.augmentation.mixup_alpha
-        partner_n, share = mixup_draw(
+        return mixup_draw(
             rows, alpha=alpha, seed=self.seed, stream=self.stream, epoch=epoch, step=step
         )
-        return partner_n.to(self._feed.ids_device), share
-
-    def _on_device(self, ids_B: torch.Tensor) -> torch.Tensor:
-        return ids_B.to(self.device, non_blocking=True)
 
 
 def clean_batches(

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from raymd.distillation.top_k import TeacherBatch, TopKBatch, all_classes
+
 KLScale = Literal["t2", "none"]
 
 
@@ -38,22 +40,35 @@ def soft_labels(logits_BK: Tensor, *, t: float) -> Tensor:
     return soft_log_probs(logits_BK, t=t).exp()
 
 
-def kl_rows(teacher_BK: Tensor, log_probs_BK: Tensor) -> Tensor:
+def kl_rows(teacher_BK: TeacherBatch, log_probs_BK: Tensor) -> Tensor:
     """KL(teacher || student) of each sample, summed over classes (Eq. 10), [B].
 
     Args:
-        teacher_BK: The teacher's probabilities; rows sum to 1. ``0 * log 0`` counts as 0. No
-            gradient reaches them.
+        teacher_BK: The teacher's probabilities, all or a few of each row; rows sum to 1.
+            ``0 * log 0`` counts as 0. No gradient reaches them.
         log_probs_BK: The student's log-probabilities at the same temperature.
 
     Returns:
         Never negative but for rounding. The minus sign of the paper's Eq. 9 is a typo.
     """
+    if isinstance(teacher_BK, TopKBatch):
+        return _kl_top_k(teacher_BK, log_probs_BK)
     teacher_BK = _at_least_float32(teacher_BK).detach()
     return (torch.xlogy(teacher_BK, teacher_BK) - teacher_BK * log_probs_BK).sum(dim=-1)
 
 
-def kl_divergence(teacher_BK: Tensor, log_probs_BK: Tensor) -> Tensor:
+def _kl_top_k(teacher: TopKBatch, log_probs_BK: Tensor) -> Tensor:
+    """The same sum, over all classes as if they had the base, and over what entries add to it."""
+    base_B, excess_BE = teacher.base, teacher.excess
+    probs_BE = base_B[:, None] + excess_BE
+    base_term_B = torch.xlogy(base_B, base_B)
+    entries_B = (torch.xlogy(probs_BE, probs_BE) - base_term_B[:, None]).sum(dim=-1)
+    own_B = teacher.num_classes * base_term_B + entries_B
+    log_probs_BE = log_probs_BK.gather(1, teacher.classes)
+    return own_B - base_B * log_probs_BK.sum(dim=-1) - (excess_BE * log_probs_BE).sum(dim=-1)
+
+
+def kl_divergence(teacher_BK: TeacherBatch, log_probs_BK: Tensor) -> Tensor:
     """``kl_rows`` averaged over the batch, a scalar."""
     return kl_rows(teacher_BK, log_probs_BK).mean()
 
@@ -63,16 +78,16 @@ def kd_factor(*, t: float, kl_scale: KLScale) -> float:
     return t * t if kl_scale == "t2" else 1.0
 
 
-def mix_rows(rows_BK: Tensor, partners_BK: Tensor, *, share: float) -> Tensor:
+def mix_rows(rows_BK: TeacherBatch, partners_BK: TeacherBatch, *, share: float) -> Tensor:
     """Soft labels of mixed images: those of both images, with the images' own weights, [B, K]."""
-    return share * rows_BK + (1.0 - share) * partners_BK
+    return share * all_classes(rows_BK) + (1.0 - share) * all_classes(partners_BK)
 
 
 def student_loss(
     logits_BK: Tensor,
     labels_B: Tensor,
     *,
-    teacher_BK: Tensor | None = None,
+    teacher_BK: TeacherBatch | None = None,
     alpha: float = 1.0,
     beta: float = 0.0,
     t: float = 1.0,
@@ -119,12 +134,15 @@ def student_loss(
     if taught_B is not None:
         kl_B = kl_B * taught_B
         alpha_B = torch.where(taught_B, alpha, 1.0)
-    loss = (alpha_B * task_B).mean() + beta * kl_B.mean()
-    return Losses(loss, task_loss.detach(), kl_B.mean().detach())
+    kd_loss = kl_B.mean()
+    loss = (alpha_B * task_B).mean() + beta * kd_loss
+    return Losses(loss, task_loss.detach(), kd_loss.detach())
 
 
-def hits(teacher_BK: Tensor, labels_B: Tensor) -> Tensor:
+def hits(teacher_BK: TeacherBatch, labels_B: Tensor) -> Tensor:
     """Samples whose label is the teacher's top class, bool [B]."""
+    if isinstance(teacher_BK, TopKBatch):
+        return teacher_BK.argmax() == labels_B
     return teacher_BK.argmax(dim=-1) == labels_B
 
 

@@ -1,6 +1,6 @@
 """The whole exchange against a folder, in one process: the reference for what Ray does at scale.
 
-Students call it one after the other; merges happen at once, in the caller. It serves the
+Students call it one after the other; merges happen at once, in the thread that calls. It serves the
 tests of the student loop, and shows in a hundred lines what an executor owes the ledger.
 """
 
@@ -39,7 +39,11 @@ class Exchange(Protocol):
         """Say that soft labels of a cycle will come; the announcement is committed already."""
 
     def deliver(self, publication: Publication, *, block: int, data: np.ndarray | None) -> None:
-        """Hand over a committed block: its bytes, or None where only storage has them."""
+        """Hand over a committed block: its bytes, or None where only storage has them.
+
+        Publishing calls it in a thread of its own, one block after the other; nothing else is
+        called meanwhile.
+        """
 
     def teacher(
         self,

@@ -10,6 +10,7 @@ for each cycle that is not complete: all that was merged for the one before coun
 is complete, and its teachers can be read, once that is committed; then nothing of it changes.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -49,7 +50,7 @@ class _Making:
 @dataclass
 class _Cycle:
     publications: dict[str, Publication] = field(default_factory=dict)
-    delivered: set[tuple[str, int]] = field(default_factory=set)
+    delivered: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     damage: set[Damaged] = field(default_factory=set)
     making: _Making = field(default_factory=_Making)
     complete: CommitRoster | None = None
@@ -98,7 +99,7 @@ class Ledger:
                 than those it announced before: the run is not deterministic.
         """
         self._check_known(publication.student)
-        if publication.student not in self.members(publication.cycle):
+        if not self.is_member(publication.cycle, publication.student):
             return []
         self._check_cycle(publication)
         known = self._know(publication.cycle, publication)
@@ -107,7 +108,7 @@ class Ledger:
                 f"{publication.student} published cycle {publication.cycle} from other weights "
                 f"before: {known}, now {publication}"
             )
-        return self._due(publication.cycle)
+        return self._due(publication.cycle, blocks=())
 
     def _know(self, cycle: int, publication: Publication) -> Publication:
         """Take note of an announcement; gives back what was known before, if anything was."""
@@ -121,14 +122,14 @@ class Ledger:
         for publication in roster.publications:
             self._know(roster.cycle, publication)
         self._cycle(roster.cycle).making.roster = roster
-        return self._due(roster.cycle)
+        return self._due(roster.cycle, blocks=range(self.num_blocks))
 
     def delivered(self, cycle: int, student: str, block: int) -> list[Action]:
         """A student's block is committed and can be read."""
         state = self._cycle(cycle)
-        state.delivered.add((student, block))
+        state.delivered[student].add(block)
         state.damage.discard(Damaged(cycle, "student", student, block))
-        return self._due(cycle)
+        return self._due(cycle, blocks=(block,))
 
     def merged(self, cycle: int, teacher: str, block: int, *, revision: int = 0) -> list[Action]:
         """A teacher's block is committed, just now or in an earlier life."""
@@ -137,7 +138,7 @@ class Ledger:
         making = self._cycle(cycle).making
         making.ordered.add((teacher, block))
         making.merged.add((teacher, block))
-        return self._due(cycle)
+        return self._due(cycle, blocks=())
 
     def completed(self, roster: CommitRoster) -> None:
         """That a cycle is complete was committed: its teachers can be read."""
@@ -153,7 +154,7 @@ class Ledger:
         if damaged.kind == "student":
             if state.complete is not None or damaged.id not in self.members(damaged.cycle):
                 return
-            state.delivered.discard((damaged.id, damaged.block))
+            state.delivered[damaged.id].discard(damaged.block)
             for cycle in self._open_cycles(damaged.cycle):
                 self._cycle(cycle).making.order_again(damaged)
         state.damage.add(damaged)
@@ -176,7 +177,7 @@ class Ledger:
             if state.complete is None and loss.student not in self.members(cycle):
                 state.making = _Making()
                 state.damage = {found for found in state.damage if found.id != loss.student}
-                actions += self._due(cycle)
+                actions += self._due(cycle, blocks=())  # its roster, which orders all blocks
         return actions
 
     def _check_known(self, student: str) -> None:
@@ -197,15 +198,20 @@ class Ledger:
             begun.add(0)  # nobody else will begin it
         return sorted(c for c in begun if self._cycle(c).complete is None)
 
-    def _due(self, cycle: int) -> list[Action]:
-        return [action for c in self._open_cycles(cycle) for action in self._due_in(c)]
+    def _due(self, cycle: int, *, blocks: Sequence[int]) -> list[Action]:
+        """What a fact of a cycle makes due, which may concern these blocks: a ledger that looked
+        at all of them for each would take the square of their number."""
+        return [action for c in self._open_cycles(cycle) for action in self._due_in(c, blocks)]
 
-    def _due_in(self, cycle: int) -> list[Action]:
-        state, members = self._cycle(cycle), self.members(cycle)
-        if state.complete is not None or not members:
+    def _due_in(self, cycle: int, blocks: Sequence[int]) -> list[Action]:
+        state = self._cycle(cycle)
+        if state.complete is not None:
             return []
         if state.making.roster is not None:
-            return self._due_of_roster(state, state.making.roster)
+            return self._due_of_roster(state, state.making.roster, blocks)
+        members = self.members(cycle)
+        if not members:
+            return []
         announced = all(member in self._of(cycle, member).publications for member in members)
         if state.making.roster_ordered or not announced:
             return []
@@ -221,16 +227,16 @@ class Ledger:
         }
         return CommitRoster(cycle, publications, weights, self.revision(cycle))
 
-    def _due_of_roster(self, state: _Cycle, roster: CommitRoster) -> list[Action]:
+    def _due_of_roster(
+        self, state: _Cycle, roster: CommitRoster, blocks: Sequence[int]
+    ) -> list[Action]:
         making = state.making
         actions: list[Action] = []
         for teacher, weights in sorted(roster.weights.items()):
-            for block in range(self.num_blocks):
-                ready = all(
-                    (member, block) in self._of(roster.cycle, member).delivered
-                    for member in weights
-                )
-                if ready and (teacher, block) not in making.ordered:
+            for block in blocks:
+                if (teacher, block) in making.ordered:
+                    continue
+                if all(block in self._of(roster.cycle, m).delivered[m] for m in weights):
                     making.ordered.add((teacher, block))
                     actions.append(self._merge(roster, teacher, block))
         whole = len(making.merged) == self.num_blocks * len(roster.weights)
@@ -253,7 +259,11 @@ class Ledger:
 
     def members(self, cycle: int) -> tuple[str, ...]:
         """Who makes a cycle's teachers: all students but those lost before it was complete."""
-        return tuple(s for s in self.students if not _is_without(cycle, self._losses.get(s)))
+        return tuple(student for student in self.students if self.is_member(cycle, student))
+
+    def is_member(self, cycle: int, student: str) -> bool:
+        """Whether one of the run's students makes a cycle's teachers."""
+        return not _is_without(cycle, self._losses.get(student))
 
     def revision(self, cycle: int) -> int:
         """Of a cycle's roster: how many are missing from it. Losses are never taken back, so a
@@ -273,8 +283,9 @@ class Ledger:
 
     def _is_whole(self, cycle: int, member: str) -> bool:
         state = self._of(cycle, member)
-        blocks = {(member, block) for block in range(self.num_blocks)}
-        return blocks <= state.delivered if blocks else member in state.publications
+        if not self.num_blocks:
+            return member in state.publications
+        return len(state.delivered[member]) == self.num_blocks
 
     def complete(self, cycle: int) -> CommitRoster | None:
         """The roster that a cycle's teachers were made by, once they can be read."""

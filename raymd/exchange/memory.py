@@ -6,9 +6,18 @@ Whoever drives the ledger holds references, not bytes; dropping one here is what
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+from raymd.distillation.formats import SoftLabelFormat
+
+DENSE_HALF = SoftLabelFormat()
+
 
 def exchange_bytes(
-    num_samples: int, num_classes: int, num_students: int, *, itemsize: int = 2, teachers: int = 1
+    num_rows: int,
+    num_classes: int,
+    num_students: int,
+    *,
+    form: SoftLabelFormat = DENSE_HALF,
+    teachers: int = 1,
 ) -> int:
     """The most bytes that a run's soft labels take in the object store at once.
 
@@ -17,13 +26,15 @@ def exchange_bytes(
     headers (1 kB a block) are left out.
 
     Args:
-        num_samples: N, the training part after subset and hold-out, times the views of each.
+        num_rows: N, the training part after subset and hold-out, times the views of each.
         num_classes: K.
         num_students: Who publishes.
-        itemsize: Bytes of a probability; 2 for float16.
+        form: What a row holds.
         teachers: Of a cycle: one common one, or one for each student.
     """
-    return num_samples * num_classes * itemsize * (num_students + 2 * teachers)
+    published = form.row_bytes(num_classes)
+    merged = form.row_bytes(num_classes, members=num_students)
+    return num_rows * (num_students * published + 2 * teachers * merged)
 
 
 class BlockKey(NamedTuple):
@@ -43,18 +54,15 @@ class Held:
     """
 
     def __init__(self, *, base_bytes: int = 0) -> None:
-        self.base_bytes = base_bytes
+        self.bytes = base_bytes  # held now
         self.peak_bytes = base_bytes
         self._blocks: dict[BlockKey, tuple[Any, int]] = {}
 
-    @property
-    def bytes(self) -> int:
-        """Bytes held now."""
-        return self.base_bytes + sum(num_bytes for _, num_bytes in self._blocks.values())
-
     def put(self, key: BlockKey, ref: Any, num_bytes: int) -> None:
         """Hold a block, in place of the reference to it that was held before."""
+        _, before = self._blocks.get(key, (None, 0))
         self._blocks[key] = ref, num_bytes
+        self.bytes += num_bytes - before
         self.peak_bytes = max(self.peak_bytes, self.bytes)
 
     def get(self, key: BlockKey) -> Any:
@@ -64,4 +72,6 @@ class Held:
 
     def drop(self, where: Callable[[BlockKey], bool]) -> None:
         """Let go of the blocks that a condition holds for."""
-        self._blocks = {key: held for key, held in self._blocks.items() if not where(key)}
+        for key in [key for key in self._blocks if where(key)]:
+            _, num_bytes = self._blocks.pop(key)
+            self.bytes -= num_bytes

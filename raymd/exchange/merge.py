@@ -3,13 +3,15 @@
 A merge that runs twice writes the same bytes twice. The policy is in ledger.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from raymd.distillation.aggregation import merge_rows
-from raymd.distillation.soft_labels import decode_block, encode_block
+from raymd.distillation.encoding import decode_block, empty_block, encode_block
+from raymd.distillation.top_k import Rows, TopKRows
 from raymd.errors import StorageError
 from raymd.exchange import names
 from raymd.exchange.blocks import commit_block, read_block
@@ -38,13 +40,22 @@ def merge_block(
         for student in order.weights
     }
     rows = [decoded[student][1] for student in order.weights]
-    merged_NK = merge_rows(rows, list(order.weights.values()))
     first = next(iter(decoded.values()))[0]
     shared = {key: first[key] for key in SHARED_METADATA}
     metadata = {**shared, "teacher": order.teacher, "weights": dict(order.weights)}
-    data = encode_block(merged_NK, metadata=metadata)
+    data = _merged(rows, list(order.weights.values()), metadata)
     folder = names.teacher_blocks(order.cycle, order.teacher, order.revision)
     commit_block(storage, folder, block=order.block, data=data, fields=metadata)
+    return data
+
+
+def _merged(
+    rows: Sequence[Rows], weights: Sequence[float], metadata: Mapping[str, Any]
+) -> np.ndarray:
+    if any(isinstance(block, TopKRows) for block in rows):
+        return encode_block(merge_rows(rows, weights), metadata=metadata)
+    data, merged_NK = empty_block(*rows[0].shape, dtype=rows[0].dtype, metadata=metadata)
+    merge_rows(rows, weights, out_NK=merged_NK)
     return data
 
 

@@ -84,7 +84,6 @@ class Aggregator:
         if self._begun:
             return
         self._begun = True
-        warm_up_task.remote()
         try:
             self._order(recover(self.storage, self.ledger, tell=self._note))
         except Exception as error:
@@ -106,7 +105,7 @@ class Aggregator:
         cycle, student = publication.cycle, publication.student
         # again, for the announcement may have been damaged before a restart read it
         self._order(self.ledger.announced(publication))
-        waited_for = self.ledger.complete(cycle) is None and student in self.ledger.members(cycle)
+        waited_for = self.ledger.complete(cycle) is None and self.ledger.is_member(cycle, student)
         if refs and waited_for:
             self._hold(BlockKey(cycle, "student", student, block), refs[0], num_bytes)
         self._order(self.ledger.delivered(cycle, student, block))
@@ -176,6 +175,12 @@ class Aggregator:
     async def ping(self) -> None:
         """Return when the actor is up."""
         await self.begin()
+
+    async def warm_up(self) -> None:
+        """Have the first merge's process ready; called once students train, not while they start:
+        it imports torch, for which a small machine has no core to spare then."""
+        if self.ledger.num_blocks:
+            warm_up_task.remote()
 
     # -- what the ledger orders -------------------------------------------------------
 
@@ -351,7 +356,7 @@ def start_aggregator(
     frozen: Sequence[str] = (),
     base_bytes: int = 0,
 ) -> Any:
-    """Create a run's aggregator for this attempt of its driver, and wait until it is up."""
+    """Create a run's aggregator for this attempt of its driver; ``wait_until_up`` follows."""
     actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Aggregator).options(
         name=aggregator_prefix(storage) + attempt,
         namespace=NAMESPACE,
@@ -359,7 +364,7 @@ def start_aggregator(
         max_concurrency=10_000,
         scheduling_strategy="DEFAULT",
     )
-    aggregator = actor.remote(
+    return actor.remote(
         storage,
         method=method,
         students=list(students),
@@ -368,10 +373,17 @@ def start_aggregator(
         frozen=list(frozen),
         base_bytes=base_bytes,
     )
+
+
+def wait_until_up(aggregator: Any) -> None:
+    """Wait until an aggregator knows what storage holds.
+
+    Raises:
+        RaymdError: what it holds is damaged, or it cannot be read.
+    """
     try:
         ray.get(aggregator.ping.remote())
     except RayTaskError as error:
         if isinstance(error.cause, RaymdError):  # without Ray's traceback
             raise error.cause from None
         raise
-    return aggregator

@@ -15,7 +15,7 @@ import ray
 from raymd.config import FitConfig, parse_checkpoint_every
 from raymd.execution.admission import MONITOR_PREFIX
 from raymd.execution.admitted import admitted
-from raymd.execution.aggregator import start_aggregator
+from raymd.execution.aggregator import start_aggregator, wait_until_up
 from raymd.execution.dispatch import Dispatch, Standing
 from raymd.execution.drive import Drive, Outcome
 from raymd.execution.lateness import Lateness
@@ -62,22 +62,26 @@ def attempt(
     name = f"{MONITOR_PREFIX}{uuid.uuid4().hex[:8]}"
     monitor = start_monitor(name)
     try:
-        with admitted(
-            plan.bundles,
-            run=run.name,
-            monitor=monitor,
-            monitor_name=name,
-            wait_s=config.wait_s,
-            tell=telling.announce,
-            stopping=lambda: interruption.name is not None,
-        ) as granted:
+        # Its process starts beside the admission's.
+        with (
+            _aggregator(run, name) as aggregator,
+            admitted(
+                plan.bundles,
+                run=run.name,
+                monitor=monitor,
+                monitor_name=name,
+                wait_s=config.wait_s,
+                tell=telling.announce,
+                stopping=lambda: interruption.name is not None,
+            ) as granted,
+        ):
             if not granted:
                 return Outcome("stopped")
-            with _aggregator(run, name) as aggregator:
-                work = _work(config, run, plan, data, monitor=monitor, aggregator=aggregator)
-                outcome = _drive(config, run, plan, work, telling, interruption).run()
-                held = ray.get(aggregator.memory.remote())  # what no event has told of yet
-                return replace(outcome, peak_bytes=max(outcome.peak_bytes, held["peak_bytes"]))
+            wait_until_up(aggregator)
+            work = _work(config, run, plan, data, monitor=monitor, aggregator=aggregator)
+            outcome = _drive(config, run, plan, work, telling, interruption).run()
+            held = ray.get(aggregator.memory.remote())  # what no event has told of yet
+            return replace(outcome, peak_bytes=max(outcome.peak_bytes, held["peak_bytes"]))
     finally:
         ray.kill(monitor, no_restart=True)
         run.storage.delete(SCRATCH)

@@ -98,6 +98,7 @@ class Drive:
     _slots: dict[int, Busy] = field(default_factory=dict, init=False)
     _outcome: Outcome | None = field(default=None, init=False)  # what ends it before its end
     _life: str | None = field(default=None, init=False)
+    _is_warm: bool = field(default=False, init=False)  # or is being made so
     _orders: int = field(default=0, init=False)
     _give_up_at: float = field(default=math.inf, init=False)
     _peak_bytes: int = field(default=0, init=False)
@@ -189,6 +190,9 @@ class Drive:
             self._tell_again()
         self._life = life
         for event in told:
+            if event["event"] in ("progress", "epoch") and not self._is_warm:
+                self._is_warm = True
+                self.work.aggregator.warm_up.remote()
             if event["event"] == "epoch":
                 self.pace.trained(event)
             elif event["event"] == "memory":  # each life of an aggregator has a peak of its own

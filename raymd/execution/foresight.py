@@ -37,7 +37,6 @@ from raymd.view.preview import (
 )
 from raymd.view.text import num_bytes
 
-HALF_BYTES = 2  # soft labels are float16
 PREDICTION_BYTES = 2 * 4  # float32, of last and best weights
 LEFT_OUT = ("Ray Train's own start", "merging teachers", "commits", "last tests", "restarts")
 
@@ -186,14 +185,21 @@ class Foresight:
         return layout.num_samples * layout.num_views
 
     def _publication_bytes(self) -> int:
-        return self._num_rows * len(self.data.classes) * HALF_BYTES
+        form = self.settings.soft_label_format
+        return self._num_rows * form.row_bytes(len(self.data.classes))
+
+    def _teacher_bytes(self) -> int:
+        members = len(self.settings.publishers)
+        form = self.settings.soft_label_format
+        row_bytes = form.row_bytes(len(self.data.classes), members=members)
+        return self._num_rows * self._num_teachers() * row_bytes
 
     def _exchange_bytes(self) -> int:
         return exchange_bytes(
             self._num_rows,
             len(self.data.classes),
             len(self.settings.publishers),
-            itemsize=HALF_BYTES,
+            form=self.settings.soft_label_format,
             teachers=self._num_teachers(),
         )
 
@@ -218,7 +224,7 @@ class Foresight:
             # the newest ones, the one published from, the one being written; the best weights
             most += 3 * model + predictions + (KEPT + 2) * student.checkpoint_bytes
         if schedule.barriers:
-            kept += self._num_teachers() * self._publication_bytes()
+            kept += self._teacher_bytes()
             most += self._exchange_bytes()  # every object is a file too
         return DiskPreview(most, kept, _free_bytes(self.run.storage))
 

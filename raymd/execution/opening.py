@@ -80,6 +80,7 @@ def open_run(config: FitConfig, announce: Announce) -> Run:
     workers = {unit: of[0].workers_per_student for unit, of in settings.units.items()}
     check_slots(workers, slots=config.slots, placement=config.placement)
     data = prepare_for(settings, dataset)
+    settings.check_classes(len(data.classes))
     check_networks(settings, data, begun=storage if exists else None)
     check_teachers(settings, data, begun=storage if exists else None, announce=announce)
     _announce_data(dataset, data, announce)

@@ -6,6 +6,7 @@ What can be refused is refused before Ray starts, what needs the cluster's numbe
 worker does. Whatever ends the driver, `--resume` goes on from what is committed.
 """
 
+import platform
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -33,9 +34,8 @@ from raymd.storage import Storage
 from raymd.training.frozen import keep_frozen
 from raymd.view.text import count_of
 
-SLOW_BF16 = (
-    "warning: this CPU computes bf16 by emulation, many times slower than fp32 (--precision fp32)"
-)
+SLOW_BF16 = "warning: this CPU computes bf16 by emulation, slower than fp32 (--precision fp32)"
+X86 = ("x86_64", "amd64")
 
 
 DISPLACED = (
@@ -175,6 +175,11 @@ def _slow_bf16(run: Run, plan: Plan) -> bool:
 
 def cpu_has_bf16() -> bool:
     """Whether this machine's processor has instructions for bf16."""
+    if platform.machine().lower() in X86:
+        # oneDNN, asked below, says yes to any AVX-512, and emulates.
+        has_avx512: bool = torch.cpu._is_avx512_bf16_supported()
+        has_amx: bool = torch.cpu._is_amx_tile_supported()
+        return has_avx512 or has_amx
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

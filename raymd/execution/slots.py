@@ -22,6 +22,7 @@ from raymd.execution.monitor import FAILURES_AT_ONE_POSITION
 from raymd.execution.plan import Plan
 from raymd.execution.work import Work, newest_position
 from raymd.execution.worker import train_loop
+from raymd.execution.worker_environment import worker_environment
 from raymd.result import SCRATCH
 from raymd.secrets import without_secrets
 
@@ -94,6 +95,7 @@ class SlotThread(threading.Thread):
             return segment, None
 
     def _attempt(self) -> None:
+        environment: Any = {"worker_runtime_env": {"env_vars": worker_environment()}}
         trainer: Any = Trainer(
             cast("Any", train_loop),
             train_loop_config={"work": self.work, "slot": self.slot},
@@ -106,6 +108,7 @@ class SlotThread(threading.Thread):
                 name=f"slot-{self.slot}-{uuid.uuid4().hex[:8]}",
                 storage_path=self.work.storage.sub(SCRATCH).uri,
                 failure_config=FailureConfig(**FAILURES),
+                **environment,
             ),
         )
         trainer.fit()

@@ -23,6 +23,7 @@ from raymd.execution.plan import (
     Plan,
 )
 from raymd.execution.shipping import Shipment, pack, unpack
+from raymd.execution.worker_environment import worker_environment
 from raymd.models.shipped import ShippedModel, adopt_models, shipped_models
 from raymd.settings import Settings, StudentConfig
 
@@ -126,6 +127,7 @@ def _together(run: Run, plan: Plan, students: Sequence[str]) -> Measured:
         "num_cpus": plan.cpus_per_worker,
         "num_gpus": plan.gpus_per_worker,
         "scheduling_strategy": "DEFAULT",
+        "runtime_env": {"env_vars": worker_environment()},  # what they train in
     }
     actors = [remote.options(**options).remote(order) for order in orders]
     try:

@@ -14,8 +14,6 @@ from urllib.parse import urlsplit
 import torch
 from filelock import FileLock
 from torch import Tensor, nn
-from torchvision import models
-from torchvision.models.vision_transformer import interpolate_embeddings
 
 from raymd.errors import DataError, RaymdError
 from raymd.models.torchvision_nets import RGB, build_torchvision, first_conv
@@ -85,6 +83,8 @@ def build_torchvision_pretrained(
     Raises:
         DataError: The weights could not be downloaded.
     """
+    from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
+
     net = build_torchvision(
         name, num_classes=num_classes, in_channels=in_channels, image_size=image_size
     )
@@ -92,7 +92,7 @@ def build_torchvision_pretrained(
         trained = _trained(name)
     if name in _FIRST_LAYERS:
         _fold_in_normalisation(trained, _FIRST_LAYERS[name])
-    if isinstance(net, models.VisionTransformer):
+    if isinstance(net, VisionTransformer):
         trained = dict(interpolate_embeddings(image_size, net.patch_size, trained))
     if in_channels != RGB:
         path = f"{first_conv(net)[0]}.weight"
@@ -106,10 +106,12 @@ def build_torchvision_pretrained(
 
 def _trained(name: str) -> dict[str, Tensor]:
     """The state of torchvision's network of 1000 classes, auxiliary heads included."""
-    weights = models.get_model_weights(name)["DEFAULT"]
+    from torchvision.models import get_model, get_model_weights
+
+    weights = get_model_weights(name)["DEFAULT"]
     url = urlsplit(weights.url)
     with downloading(name, host=f"{url.netloc} (file {Path(url.path).name})"):
-        net = models.get_model(name, weights=weights, progress=False)
+        net = get_model(name, weights=weights, progress=False)
     return dict(net.state_dict())
 
 

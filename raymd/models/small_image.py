@@ -3,17 +3,19 @@
 Enters: the number of classes and channels, from registry.build_model. Leaves: the network, for
 images ``[B, C, H, W]`` (B batch, C channels, H and W pixels) -> logits ``[B, K]`` (K classes).
 They are the usual CIFAR definitions; their parameter counts, which tests hold, are those of the
-recipe that the paper's baselines come from.
+recipe that the paper's baselines come from. torchvision is imported by who builds a network; see
+torchvision_nets.py.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
-from torchvision import models
-from torchvision.models.densenet import DenseNet
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from raymd.models.registry import register_model
+
+if TYPE_CHECKING:
+    from torchvision.models.resnet import BasicBlock, Bottleneck
 
 CIFAR_WIDTHS = (16, 32, 64)
 POOL = -1
@@ -43,7 +45,7 @@ class CifarResNet(nn.Module):
 
     def __init__(
         self,
-        block: type[BasicBlock] | type[Bottleneck],
+        block: "type[BasicBlock] | type[Bottleneck]",
         *,
         blocks_per_stage: int,
         num_classes: int,
@@ -79,7 +81,7 @@ def _pooled_linear(in_channels: int, num_classes: int) -> nn.Sequential:
 
 
 def _stage(
-    block: type[BasicBlock] | type[Bottleneck],
+    block: "type[BasicBlock] | type[Bottleneck]",
     in_channels: int,
     planes: int,
     *,
@@ -99,6 +101,8 @@ def _register_cifar_resnet(depth: int) -> None:
     @register_model(f"resnet{depth}", family="resnet")
     def build(*, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
         """BasicBlock, depth 6n+2 for n blocks a stage."""
+        from torchvision.models.resnet import BasicBlock
+
         del image_size
         return CifarResNet(
             BasicBlock,
@@ -111,6 +115,8 @@ def _register_cifar_resnet(depth: int) -> None:
 @register_model("resnet164", family="resnet")
 def resnet164(*, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
     """Bottleneck, 18 a stage: what some published 'ResNet-110' numbers really used."""
+    from torchvision.models.resnet import Bottleneck
+
     del image_size
     return CifarResNet(
         Bottleneck, blocks_per_stage=18, num_classes=num_classes, in_channels=in_channels
@@ -121,8 +127,10 @@ def _register_resnet(depth: int) -> None:
     @register_model(f"resnet{depth}", family="resnet", small_image_only=True)
     def build(*, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
         """torchvision's, with a 3x3 stem of stride 1 and no max-pool."""
+        from torchvision.models import get_model
+
         del image_size
-        net: nn.Module = models.get_model(f"resnet{depth}", weights=None, num_classes=num_classes)
+        net: nn.Module = get_model(f"resnet{depth}", weights=None, num_classes=num_classes)
         net.conv1 = _conv3x3(in_channels, 64)
         _kaiming_init(net.conv1)
         net.maxpool = nn.Identity()
@@ -179,6 +187,8 @@ def alexnet(*, num_classes: int, in_channels: int, image_size: int) -> nn.Module
 @register_model("densenet100", family="densenet", min_size=4)
 def densenet100(*, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
     """DenseNet-BC, k = 12: 16 bottlenecks in each of 3 blocks, compression 0.5, 3x3 stem."""
+    from torchvision.models.densenet import DenseNet
+
     del image_size
     net: nn.Module = DenseNet(
         growth_rate=12, block_config=(16, 16, 16), num_init_features=24, num_classes=num_classes

@@ -2,14 +2,14 @@
 
 Enters: one of names.TORCHVISION, from registry.py. Leaves: the network without any trained
 weights, which pretrained.py brings. What each needs of its input was found by trying, and tests
-hold it so.
+hold it so. torchvision takes two seconds to import, the compiler of torch with it, so that is left
+to who builds a network: a driver mostly builds none.
 """
 
 from typing import Any
 
 import torch
 from torch import nn
-from torchvision import models
 
 RGB = 3
 
@@ -58,7 +58,9 @@ def build_torchvision(
         in_channels: Where it is not 3, the first convolution is rebuilt.
         image_size: Side in pixels, one that the network works on.
     """
-    net: nn.Module = models.get_model(
+    from torchvision.models import get_model
+
+    net: nn.Module = get_model(
         name, weights=None, num_classes=num_classes, **_special_arguments(name, image_size)
     )
     if in_channels != RGB:

@@ -4,6 +4,9 @@ Enters: a StudentTask. Leaves: a fresh StudentState, for checkpoint.restore to f
 """
 
 import inspect
+import os
+import platform
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +15,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from raymd.errors import UserError
 from raymd.models import build_model
 from raymd.models.initial import load_initial
 from raymd.training.student import StudentState, StudentTask, draw_seed
 
+# One pass over the weights instead of one an operation.
+FUSED_DEVICES = ("cpu", "cuda")
+COMPILERS = ("g++", "clang++", "c++")  # that torch knows
 # What newer versions of torch call it, and what older ones do.
 _NO_BUFFERS: dict[str, Any] = {
     "forward_sync_buffers"
@@ -68,11 +75,28 @@ def new_state(task: StudentTask, *, initialise: bool = True) -> StudentState:
 
 def new_optimizer(task: StudentTask, model: nn.Module) -> torch.optim.Optimizer:
     """The student's optimiser, at its start."""
-    student, fused = task.student, task.device.type == "cuda"
-    options: dict[str, Any] = {"lr": student.lr, "weight_decay": student.weight_decay}
+    student = task.student
+    options: dict[str, Any] = {
+        "lr": student.lr,
+        "weight_decay": student.weight_decay,
+        "fused": task.device.type in FUSED_DEVICES and _can_fuse(model),
+    }
     if student.optimizer == "adamw":
-        return torch.optim.AdamW(model.parameters(), fused=fused, **options)
-    return torch.optim.SGD(model.parameters(), momentum=student.momentum, fused=fused, **options)
+        return torch.optim.AdamW(model.parameters(), **options)
+    return torch.optim.SGD(model.parameters(), momentum=student.momentum, **options)
+
+
+def _can_fuse(model: nn.Module) -> bool:
+    """Whether all weights lie in memory as their gradients will.
+
+    Fused kernels go through weight, gradient and momentum as they lie, without a look at strides,
+    and a gradient lies as its weight does where that is dense.
+    """
+    return all(
+        weight.is_contiguous()
+        or (weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last))
+        for weight in model.parameters()
+    )
 
 
 def training_network(task: StudentTask, model: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -83,7 +107,24 @@ def training_network(task: StudentTask, model: nn.Module) -> Callable[[Tensor], 
         # BatchNorm's statistics are rank 0's at each epoch's end, not broadcast at each step.
         network = DistributedDataParallel(model, device_ids=ids, **_NO_BUFFERS)
         _warm_up(task, model, network)
-    return torch.compile(network) if task.student.compile else network
+    if not task.student.compile:
+        return network
+    _check_compiler(task)
+    return torch.compile(network)
+
+
+def _check_compiler(task: StudentTask) -> None:
+    """Refuse to compile for a CPU where torch would find out at the first step, and at length.
+
+    Raises:
+        UserError: this machine has no C++ compiler.
+    """
+    compilers = (os.environ.get("CXX", "g++"), *COMPILERS)
+    if task.device.type == "cpu" and not any(map(shutil.which, compilers)):
+        raise UserError(
+            f"compile of {task.student.id}: no C++ compiler on {platform.node()}, which torch takes"
+            " to compile for a CPU (--compile false, or install g++ on every machine)"
+        )
 
 
 def _warm_up(task: StudentTask, model: nn.Module, network: nn.Module) -> None:

@@ -1,18 +1,22 @@
 """Publishing: a student's soft labels of every training sample, committed block by block.
 
 Eval mode, clean images or seeded views of them, temperature t (Eq. 4). A block is committed first
-and handed over after; one that is committed already and intact is not computed again, so publishing
-may be ended and begun anew anywhere. Equal weights give equal bytes.
+and handed over after, both while the next one is computed. One that is committed already and intact
+is not computed again, so publishing may be ended and begun anew anywhere. Equal weights give equal
+bytes.
 """
 
 import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from torch import nn
 
+from raymd.distillation.encoding import decode_block, encode_block
 from raymd.distillation.schedule import Epoch
-from raymd.distillation.soft_labels import decode_block, encode_block
+from raymd.distillation.top_k import Rows, stored_rows, written_out
 from raymd.errors import StorageError
 from raymd.exchange import names
 from raymd.exchange.blocks import (
@@ -24,12 +28,12 @@ from raymd.exchange.blocks import (
 )
 from raymd.exchange.facts import Publication
 from raymd.exchange.folder import Exchange
+from raymd.storage import Storage
+from raymd.training.background import Background
 from raymd.training.evaluate import held_out_loss, predict
 from raymd.training.student import Emit, StudentState, StudentTask
 from raymd.view import events
 from raymd.view.event_types import SAMPLE_CLASSES, SAMPLE_ROWS
-
-ENCODING = "float16"
 
 
 def publish(
@@ -84,15 +88,56 @@ def publish_all(
         Bytes that were computed, and the first samples' soft labels of this worker's first block.
     """
     publication = _announce(task, publication, exchange)
-    num_bytes, sample = 0, list[list[float]]()
-    for block in task.ranks.mine(range(task.layout.num_blocks)):
-        data = None
-        if not _is_published(task, publication, block):
-            data = publish_block(task, model, publication, block)
-            num_bytes += data.nbytes
-            sample = sample or sample_of(decode_block(data)[1])
-        exchange.deliver(publication, block=block, data=data)
+    num_bytes, sample = publish_blocks(
+        task.storage,
+        publication,
+        task.ranks.mine(range(task.layout.num_blocks)),
+        compute=partial(compute_block, task, model, publication),
+        fields=partial(block_metadata, task, publication),
+        exchange=exchange,
+    )
     return task.ranks.sum(num_bytes), sample
+
+
+def publish_blocks(
+    storage: Storage,
+    publication: Publication,
+    blocks: Iterable[int],
+    *,
+    compute: Callable[[int], np.ndarray],
+    fields: Callable[[int], Mapping[str, Any]],
+    exchange: Exchange,
+) -> tuple[int, list[list[float]]]:
+    """Commit blocks of an announced publication and hand each over, while the next is computed.
+
+    Args:
+        storage: The run's.
+        publication: Whose blocks.
+        blocks: Their numbers. Those that are committed and intact are only told of.
+        compute: Makes a block's bytes, uint8; called in this thread.
+        fields: What a block's record says of it.
+        exchange: Takes the blocks, in order, in another thread; one at a time, so that two blocks
+            at most are in memory.
+
+    Returns:
+        Bytes that were computed, and the first samples' soft labels of the first block made.
+    """
+    num_bytes, sample = 0, list[list[float]]()
+
+    def hand_over(block: int, data: np.ndarray | None) -> None:
+        if data is not None:
+            folder = names.published_folder(publication.cycle, publication.student)
+            commit_block(storage, folder, block=block, data=data, fields=fields(block))
+        exchange.deliver(publication, block=block, data=data)
+
+    with Background() as background:
+        for block in blocks:
+            data = None if _is_published(storage, publication, block) else compute(block)
+            if data is not None:
+                num_bytes += data.nbytes
+                sample = sample or sample_of(decode_block(data)[1])
+            background.do(hand_over, block, data)
+    return num_bytes, sample
 
 
 def _announce(task: StudentTask, publication: Publication, exchange: Exchange) -> Publication:
@@ -121,16 +166,16 @@ def committed_publication(task: StudentTask, publication: Publication) -> Public
     return publication_of(record, cycle=cycle, student=student)
 
 
-def sample_of(rows_NK: np.ndarray) -> list[list[float]]:
+def sample_of(rows_NK: Rows) -> list[list[float]]:
     """The first samples' soft labels, for pictures: as events.published tells them."""
-    shown = rows_NK[:SAMPLE_ROWS, :SAMPLE_CLASSES].astype(np.float64)
+    shown = written_out(rows_NK[:SAMPLE_ROWS])[:, :SAMPLE_CLASSES].astype(np.float64)
     return np.round(shown, 4).tolist()
 
 
-def _is_published(task: StudentTask, publication: Publication, block: int) -> bool:
+def _is_published(storage: Storage, publication: Publication, block: int) -> bool:
     folder = names.published_folder(publication.cycle, publication.student)
     try:
-        return read_block(task.storage, folder, block=block) is not None
+        return read_block(storage, folder, block=block) is not None
     except StorageError:
         return False  # damaged since: the same bytes are written again
 
@@ -160,7 +205,7 @@ def compute_block(
     probs_NK = predict(
         task, model, task.data.train, t=task.settings.temperature, start=first, stop=stop, view=view
     )
-    rows_NK: np.ndarray = probs_NK.numpy().astype(np.dtype(ENCODING))
+    rows_NK = stored_rows(probs_NK, form=task.settings.soft_label_format)
     return encode_block(rows_NK, metadata=block_metadata(task, publication, block))
 
 
@@ -175,5 +220,5 @@ def block_metadata(task: StudentTask, publication: Publication, block: int) -> d
         "view": task.layout.view(block),
         "t": task.settings.temperature,
         "fingerprint": task.data.fingerprint,
-        "encoding": ENCODING,
+        "encoding": str(task.settings.soft_label_format),
     }

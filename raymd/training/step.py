@@ -10,8 +10,10 @@ from torch import Tensor
 
 from raymd.data.draws import fraction, sample_hash, stream_of
 from raymd.data.loader import Batch
+from raymd.data.placing import placed
 from raymd.distillation.losses import Losses, hits, student_loss
 from raymd.distillation.schedule import Epoch
+from raymd.distillation.top_k import TeacherBatch
 from raymd.training.student import StudentState, StudentTask
 
 
@@ -20,7 +22,7 @@ def train_step(
     state: StudentState,
     epoch: Epoch,
     batch: Batch,
-    teacher_BK: Tensor | None,
+    teacher_BK: TeacherBatch | None,
     *,
     taught_B: Tensor | None = None,
 ) -> Tensor:
@@ -83,7 +85,9 @@ def update(task: StudentTask, state: StudentState, batch: Batch, loss: Tensor) -
         state.averaged.update_parameters(state.model)
 
 
-def taught(task: StudentTask, epoch: Epoch, batch: Batch, teacher_BK: Tensor) -> Tensor | None:
+def taught(
+    task: StudentTask, epoch: Epoch, batch: Batch, teacher_BK: TeacherBatch
+) -> Tensor | None:
     """Which samples their teacher teaches, bool [B]; None: all.
 
     Not those that it gets wrong (``--correct_only``; of a mixed image, the part that is most to be
@@ -95,7 +99,7 @@ def taught(task: StudentTask, epoch: Epoch, batch: Batch, teacher_BK: Tensor) ->
         hash_B = sample_hash(
             batch.sample_ids, seed=task.settings.seed, stream=stream, epoch=epoch.cycle
         )
-        taught_B = fraction(hash_B, 0) < task.settings.relabel_fraction
+        taught_B = placed(fraction(hash_B, 0) < task.settings.relabel_fraction, task.device)
     if task.settings.correct_only:
         right_B = hits(teacher_BK, seen_labels(batch))
         taught_B = right_B if taught_B is None else taught_B & right_B

@@ -18,10 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from raymd.data.loader import Batch
+from raymd.data.placing import placed
+from raymd.distillation.encoding import decode_block
 from raymd.distillation.losses import mix_rows, soft_labels
 from raymd.distillation.methods import WEIGHTS
 from raymd.distillation.schedule import Epoch
-from raymd.distillation.soft_labels import TeacherRows, decode_block
+from raymd.distillation.soft_labels import TeacherRows
+from raymd.distillation.top_k import TeacherBatch, TopKBatch, all_classes
 from raymd.errors import StorageError
 from raymd.exchange.blocks import read_roster
 from raymd.exchange.damaged import DamagedTeacherError
@@ -43,8 +46,8 @@ class BatchTeacher(Protocol):
     def crops(self) -> int | None:
         """The number of the crops that it knows; None: it knows any."""
 
-    def rows(self, batch: Batch) -> Tensor:
-        """Its soft labels of a batch, float32 [B, K] on the device; no gradient reaches them."""
+    def rows(self, batch: Batch) -> TeacherBatch:
+        """Its soft labels of a batch, on the device; no gradient reaches them."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,18 @@ class StoredTeacher:
     view: int = 0
     crops: int | None = None
 
-    def rows(self, batch: Batch) -> Tensor:
+    def rows(self, batch: Batch) -> TeacherBatch:
         """Mixed as the batch's images are."""
-        rows_BK = self.teacher.rows(batch.sample_ids.cpu(), view=self.view)
+        rows_BK = self.teacher.rows(batch.sample_ids, view=self.view)
         if batch.mixed is not None:
-            partners_BK = self.teacher.rows(batch.mixed.sample_ids.cpu(), view=self.view)
+            partners_BK = self.teacher.rows(batch.mixed.sample_ids, view=self.view)
             rows_BK = mix_rows(rows_BK, partners_BK, share=batch.mixed.share)
-        return rows_BK.to(self.task.device, non_blocking=True)
+        if isinstance(rows_BK, TopKBatch):
+            return rows_BK.each(self._placed)
+        return self._placed(rows_BK)
+
+    def _placed(self, tensor: Tensor) -> Tensor:
+        return placed(tensor, self.task.device)
 
 
 @dataclass(frozen=True)
@@ -151,7 +159,7 @@ class Teachers:
         blocks = [decode_block(block)[1] for block in teacher.blocks]
         rows = TeacherRows(blocks, layout=task.layout)
         shown = torch.arange(min(SAMPLE_ROWS, task.layout.num_samples))
-        self._tell(cycle, teacher, waited_s, sample_of(rows.rows(shown).numpy()))
+        self._tell(cycle, teacher, waited_s, sample_of(all_classes(rows.rows(shown)).numpy()))
         return rows
 
     def _made(self, make: Callable[[], LiveTeacher]) -> LiveTeacher | None:

@@ -1,6 +1,6 @@
 """From command to the first training step, beside as many idle TorchTrainers started together.
 
-    python -m tests.bench.startup --students 2 --pairs 3
+    python -m tests.bench.startup --students 2
 
 The rival is a script that starts Ray and the TorchTrainers from threads, whose loop says that it
 has begun. Both are timed from the start of their process to the last student's beginning.
@@ -83,7 +83,7 @@ def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--students", type=int, default=2)
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     figures = alternate(

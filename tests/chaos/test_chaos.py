@@ -35,6 +35,7 @@ def kinds_killed(scenario: Scenario, kinds: list[str], folder: Path, *, seed: in
     return {kill["kind"] for kill in outcome["kills"]}
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(900)
 def test_run_disturbed_at_random_moments_ends_with_the_same_bytes(tmp_path: Path) -> None:

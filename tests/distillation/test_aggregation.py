@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from raymd.distillation.aggregation import CHUNK_ROWS, as_tensor, merge_rows
+from raymd.distillation.aggregation import as_tensor, chunk_rows, merge_rows
 from raymd.distillation.losses import kl_divergence, soft_labels, soft_log_probs
 
 HALF_ULP = 2**-11
+CHUNK_ROWS = chunk_rows(10)
 DTYPES = [np.float16, np.float32]
 
 
@@ -138,6 +139,23 @@ def test_tensor_of_a_block_shares_its_memory() -> None:
 def test_merged_rows_share_no_memory_with_the_students() -> None:
     (block,) = students(1, 3, np.float32)
     assert not np.shares_memory(merge_rows([block], [1.0]), block)
+
+
+@pytest.mark.parametrize("num_classes", [1, 10, 1000, 70_000])
+def test_chunks_hold_as_many_values_whatever_the_number_of_classes(num_classes: int) -> None:
+    """So that neither few classes cost a call a row, nor many leave the processor's cache."""
+    values = chunk_rows(num_classes) * num_classes
+    assert 2**16 - num_classes < values <= max(2**16, num_classes)
+
+
+def test_rows_are_merged_where_they_are_wanted() -> None:
+    blocks, weights = students(3, 600, np.float16, 1000), [0.5, 0.3, 0.2]
+    out = np.full_like(blocks[0], np.nan)
+    merged = merge_rows(blocks, weights, out_NK=out)
+    assert np.shares_memory(merged, out)
+    assert out.tobytes() == merge_rows(blocks, weights).tobytes()
+    with pytest.raises(ValueError, match="blocks to merge differ"):
+        merge_rows(blocks, weights, out_NK=out.astype(np.float32))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """Blocks: cutting covers every id once, coding loses nothing, and rows come back by id."""
 
 import io
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +13,9 @@ import pytest
 import torch
 
 from raymd.distillation import soft_labels as module
+from raymd.distillation.encoding import decode_block, empty_block, encode_block
 from raymd.distillation.losses import kl_divergence, soft_labels, soft_log_probs
-from raymd.distillation.soft_labels import BlockLayout, TeacherRows, decode_block, encode_block
+from raymd.distillation.soft_labels import BlockLayout, TeacherRows
 
 METADATA = {"run": "demo", "cycle": 3, "student": "resnet20", "first_id": 0, "t": 3.0, "view": 0}
 DTYPES = [np.float16, np.float32]
@@ -130,6 +134,43 @@ def test_block_is_a_plain_arrow_stream() -> None:
     table = pa.ipc.open_stream(encode_block(rows, metadata=METADATA)).read_all()
     assert table.column_names == ["soft_labels"]
     np.testing.assert_array_equal(np.array(table["soft_labels"].to_pylist()), rows)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("num_rows", "num_classes"), [(1, 1), (3, 1), (1, 5), (7, 3), (257, 1000)])
+def test_block_is_what_arrows_own_writer_writes(
+    dtype: type, num_rows: int, num_classes: int
+) -> None:
+    rows = probabilities(num_rows, num_classes, dtype=dtype)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), num_classes)
+    header = {b"raymd": json.dumps(METADATA, sort_keys=True).encode()}
+    schema = pa.schema([pa.field("soft_labels", column.type)], metadata=header)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(pa.record_batch([column], schema=schema))
+    assert encode_block(rows, metadata=METADATA).tobytes() == sink.getvalue().to_pybytes()
+
+
+def test_no_block_is_worth_an_import_of_pandas() -> None:
+    """Which pyarrow would do on its way to and from numpy: half a second in every process."""
+    code = (
+        "import sys, numpy as np\n"
+        "from raymd.distillation.encoding import decode_block, encode_block\n"
+        "from raymd.distillation.top_k import keep_top_k\n"
+        "import torch\n"
+        "few = keep_top_k(torch.tensor([[0.5, 0.3, 0.2]]), 1, dtype=np.dtype('f2'))\n"
+        "decode_block(encode_block(few, metadata={}))\n"
+        "decode_block(encode_block(np.ones((3, 4), np.float16), metadata={}))\n"
+        "sys.exit('pandas' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_rows_may_be_written_into_a_block_after_it_was_made() -> None:
+    rows = probabilities(9)
+    data, stored = empty_block(*rows.shape, dtype=rows.dtype, metadata=METADATA)
+    stored[...] = rows
+    assert data.tobytes() == encode_block(rows, metadata=METADATA).tobytes()
 
 
 @pytest.mark.parametrize("num_bytes", [0, 1, 8, 100, 5000])
@@ -265,8 +306,11 @@ def test_blocks_that_do_not_fit_the_layout_are_refused(change: str) -> None:
 
 
 @pytest.mark.usefixtures("seven_rows_a_block")
-def test_sample_id_behind_the_last_is_an_error() -> None:
-    layout = BlockLayout(17, 5)
-    teacher = TeacherRows(cut(probabilities(17)[None], layout), layout=layout)
+@pytest.mark.parametrize("num_samples", [5, 17], ids=["one block", "three blocks"])
+@pytest.mark.parametrize("beside", [-1, 0], ids=["before the first", "behind the last"])
+def test_sample_id_that_there_is_not_is_an_error(num_samples: int, beside: int) -> None:
+    layout = BlockLayout(num_samples, 5)
+    teacher = TeacherRows(cut(probabilities(num_samples)[None], layout), layout=layout)
+    missing = beside if beside < 0 else num_samples
     with pytest.raises(IndexError):
-        teacher.rows(torch.tensor([0, 17]))
+        teacher.rows(torch.tensor([0, missing]))

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raymd.distillation.encoding import encode_block
 from raymd.distillation.methods import METHODS, Method
-from raymd.distillation.soft_labels import encode_block
 from raymd.exchange import names
 from raymd.exchange.blocks import commit_block
 from raymd.exchange.facts import Action, CommitRoster, CompleteCycle, MergeBlock, Publication

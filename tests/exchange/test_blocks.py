@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from raymd.distillation.aggregation import merge_rows
-from raymd.distillation.soft_labels import decode_block
+from raymd.distillation.encoding import decode_block
 from raymd.errors import StorageError
 from raymd.exchange import names
 from raymd.exchange.blocks import (

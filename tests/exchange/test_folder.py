@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from raymd.distillation.aggregation import merge_rows
-from raymd.distillation.soft_labels import decode_block
+from raymd.distillation.encoding import decode_block
 from raymd.exchange import names
 from raymd.exchange.blocks import commit_roster, is_complete, read_losses, read_roster
 from raymd.exchange.damaged import Damaged, DamagedBlockError, Rebuild

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from raymd.distillation.aggregation import merge_rows
+from raymd.distillation.encoding import decode_block
 from raymd.distillation.methods import get_method
-from raymd.distillation.soft_labels import decode_block
 from raymd.exchange import names
 from raymd.exchange.blocks import begun_cycles, publication_fields, read_roster
 from raymd.exchange.damaged import Damaged

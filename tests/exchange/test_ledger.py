@@ -397,3 +397,35 @@ def test_damaged_teacher_of_a_complete_cycle_is_known_until_made_again() -> None
     assert ledger.damage(0) == [damaged]
     assert ledger.rebuilt(damaged) == []
     assert ledger.damage(0) == []
+
+
+@pytest.mark.parametrize("method", [METHODS["md"], WITHOUT_SELF], ids=["md", "without-self"])
+def test_work_of_a_ledger_grows_no_faster_than_its_blocks(
+    method: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted by what it looks up of members' blocks, for every fact of a whole cycle."""
+    look_up, looked_up = Ledger._of, 0
+
+    def counted(self: Ledger, cycle: int, member: str) -> object:
+        nonlocal looked_up
+        looked_up += 1
+        return look_up(self, cycle, member)
+
+    monkeypatch.setattr(Ledger, "_of", counted)
+
+    def look_ups(num_blocks: int) -> int:
+        nonlocal looked_up
+        ledger, looked_up = new_ledger(method, num_blocks=num_blocks), 0
+        actions = [a for s in STUDENTS for a in ledger.announced(publication(s))]
+        carry_out(ledger, actions)
+        for block in range(num_blocks):
+            for student in STUDENTS:
+                # as the aggregator tells it, the announcement anew before each block
+                actions = ledger.announced(publication(student))
+                carry_out(ledger, actions + ledger.delivered(0, student, block))
+        assert ledger.complete(0) is not None
+        return looked_up
+
+    few, more = look_ups(10), look_ups(40)
+    per_block = (more - few) / 30
+    assert look_ups(200) - more == 160 * per_block

@@ -1,7 +1,10 @@
 """Which blocks are held, how many bytes at most, and who makes a damaged one again."""
 
 import random
+from collections.abc import Iterator
+from typing import Any
 
+from raymd.distillation.formats import SoftLabelFormat
 from raymd.exchange.damaged import Claims, Damaged
 from raymd.exchange.memory import BlockKey, Held, exchange_bytes
 
@@ -28,8 +31,40 @@ def test_most_bytes_at_once_are_what_an_exchange_of_whole_cycles_holds() -> None
         held.drop(lambda key, cycle=cycle: key.cycle < cycle + (key.kind == "student"))
         assert held.bytes == block
     assert held.peak_bytes == exchange_bytes(50, 10, 3)
-    assert exchange_bytes(50, 10, 3, itemsize=4) == 2 * exchange_bytes(50, 10, 3)
+    assert exchange_bytes(50, 10, 3, form=SoftLabelFormat("float32")) == 2 * exchange_bytes(
+        50, 10, 3
+    )
     assert exchange_bytes(50, 10, 3, teachers=3) == 9 * block
+
+
+class _Unread(dict[BlockKey, Any]):
+    """One that nobody may go through."""
+
+    def __iter__(self) -> Iterator[BlockKey]:
+        raise AssertionError("all blocks were looked at")
+
+    values = items = __iter__  # type: ignore[assignment]
+
+
+def test_holding_a_block_looks_at_no_other() -> None:
+    held = Held()
+    held._blocks = _Unread()
+    for block in (0, 1, 0):
+        held.put(BlockKey(0, "student", "a", block), None, 10)
+    assert (held.bytes, held.peak_bytes) == (20, 20)
+
+
+def test_held_bytes_are_the_sum_of_what_is_held_after_any_puts_and_drops() -> None:
+    draw, held, expected = random.Random(1), Held(base_bytes=3), dict[BlockKey, int]()
+    for _ in range(300):
+        key = BlockKey(0, "student", draw.choice("ab"), draw.randrange(5))
+        if draw.random() < 0.3:
+            held.drop(lambda k, key=key: k == key)
+            expected.pop(key, None)
+        else:
+            expected[key] = draw.randrange(100)
+            held.put(key, None, expected[key])
+        assert held.bytes == 3 + sum(expected.values())
 
 
 def test_damaged_block_is_given_to_one_waiter_until_that_one_is_overdue() -> None:

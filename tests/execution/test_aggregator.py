@@ -16,8 +16,8 @@ import pytest
 import ray
 
 from raymd.distillation.aggregation import merge_rows
+from raymd.distillation.encoding import decode_block
 from raymd.distillation.methods import get_method
-from raymd.distillation.soft_labels import decode_block
 from raymd.exchange import names
 from raymd.exchange.blocks import committed_blocks, read_losses, read_roster
 from raymd.exchange.damaged import Damaged, Rebuild

@@ -91,9 +91,16 @@ class FakeAggregator:
 
     def __init__(self) -> None:
         self.lost: list[Any] = []
+        self.warm_ups = 0
+
+    async def warm_up(self) -> None:
+        self.warm_ups += 1
 
     async def lose(self, loss: Any) -> None:
         self.lost.append(loss)
+
+    async def warmed_up(self) -> int:
+        return self.warm_ups
 
     async def told(self) -> list[Any]:
         return self.lost
@@ -182,6 +189,24 @@ def test_students_in_turns_pass_every_barrier_in_two_slots(script: Script, work:
     assert len(script.trained) == 12
     segments = [event for event in shown if event["event"] == "segment"]
     assert {(e["start_epoch"], e["stop_epoch"]) for e in segments} == {(0, 1), (1, 4), (4, 7)}
+
+
+def test_merging_is_warmed_up_once_and_not_before_students_train(
+    script: Script, work: Work
+) -> None:
+    seen: list[int] = []
+
+    def trains(slot: ActingSlot, segment: Segment) -> SegmentRecord:
+        ray.get(slot.work.monitor.push.remote({"event": "started", "student": segment.student}))
+        time.sleep(0.3)
+        seen.append(ray.get(slot.work.aggregator.warmed_up.remote()))
+        for _ in range(2):
+            ray.get(slot.work.monitor.push.remote({"event": "progress"}))
+        return SegmentRecord("reached", segment.stop)
+
+    script.acts = {"a": trains}
+    new_drive(work, "a").run()
+    assert (seen, ray.get(work.aggregator.warmed_up.remote())) == ([0], 1)
 
 
 def test_failed_student_ends_the_run_and_the_others_stop(script: Script, work: Work) -> None:

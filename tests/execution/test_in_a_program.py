@@ -54,6 +54,7 @@ PROGRAM = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(600)
 def test_fit_inside_another_ray_program_leaves_its_ray_as_it_was(tmp_path: Path) -> None:

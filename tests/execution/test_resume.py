@@ -83,6 +83,7 @@ def test_killed_student_and_killed_aggregator_change_no_bit(
     assert " restarted at epoch 2/14" in run.out
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(900)
 def test_killed_driver_and_resume_change_no_bit(

@@ -20,6 +20,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"publish": "ema", "teacher": "live", "student": {"ema": 0.9}},
     {"method": "ec-dnn", "data_split": "disjoint", "relabel_fraction": 0.5},
     {"method": "md", "teachers": 1},
+    {"soft_labels": "top_k:2", "soft_label_dtype": "float32"},
 ]
 MORE_OPTIONS: list[dict[str, Any]] = [
     {"publish": "ema", "student": {"ema": 0.9}},
@@ -35,6 +36,7 @@ MORE_OPTIONS: list[dict[str, Any]] = [
     {"method": "codistill", "teacher": "live", "refresh_epochs": 2},
     {"method": "md", "teachers": 1, "teacher": "live"},
     {"method": "kd-stored", "views": 2},
+    {"method": "codistill", "soft_labels": "top_k:1"},
 ]
 
 

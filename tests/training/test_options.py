@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load as load_safetensors
 
 from raymd.config import CheckpointEvery
+from raymd.distillation.encoding import decode_block
 from raymd.distillation.methods import accuracy_weights
 from raymd.distillation.schedule import Position
-from raymd.distillation.soft_labels import decode_block
 from raymd.exchange.blocks import read_block
 from raymd.storage import Storage
 from raymd.training.building import new_state

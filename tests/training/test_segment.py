@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load as load_safetensors
 
 from raymd.data.dataset import Dataset
+from raymd.distillation.encoding import decode_block
 from raymd.distillation.losses import soft_labels
 from raymd.distillation.schedule import Position
-from raymd.distillation.soft_labels import decode_block
 from raymd.errors import NonFiniteLossError
 from raymd.exchange import names
 from raymd.exchange.blocks import read_block, read_roster
@@ -81,7 +81,7 @@ def _undisturbed(
     return final_files(storage), kill_switch.count
 
 
-@pytest.mark.parametrize("method", ["md", "dml"])
+@pytest.mark.parametrize("method", ["md", pytest.param("dml", marks=pytest.mark.slow)])
 def test_a_run_killed_at_any_commit_point_ends_bit_identical(
     method: str, tmp_path: Path, kill_switch: KillSwitch
 ) -> None:

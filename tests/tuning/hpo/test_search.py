@@ -49,6 +49,7 @@ def left() -> list[str]:
     return [*(g["placement_group_id"] for g in groups), *(n for n in names if n in OURS)]
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(900)
 def test_a_grid_ends_with_a_table_and_counts_what_diverged(
