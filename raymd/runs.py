@@ -104,7 +104,11 @@ def check_same_science(storage: Storage, *, settings: Settings, fingerprint: str
         Settings.from_dict(record["settings"]), Settings.from_dict(masked(settings.to_dict()))
     )
     if not lines and record["fingerprint"] != fingerprint:
-        lines = ["the images or labels are not those it was begun with (--dataset, --data_dir)"]
+        lines = [
+            "the images or labels are not those it was begun with (--dataset, --data_dir), or "
+            "large ones fitted in memory only then, or only now, and are decoded batch by batch "
+            "where they do not (--image_size; --dataset imagenet: always)"
+        ]
     if lines:
         raise UserError(
             f"--resume: {storage.uri} was begun with other settings: {'; '.join(lines)}. Leave "

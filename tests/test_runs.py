@@ -94,7 +94,7 @@ def test_same_science_goes_on_and_another_is_named(tmp_path: Path) -> None:
     check_same_science(storage, settings=settings(), fingerprint="f00d")
     with pytest.raises(UserError, match=r"t: 3\.0 in the run, 4\.0 asked for \(--t\)"):
         check_same_science(storage, settings=settings(t=4), fingerprint="f00d")
-    with pytest.raises(UserError, match=r"images or labels .*--data_dir"):
+    with pytest.raises(UserError, match=r"images or labels .*--data_dir.*memory.*imagenet"):
         check_same_science(storage, settings=settings(), fingerprint="beef")
 
 

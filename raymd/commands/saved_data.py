@@ -85,8 +85,9 @@ def own_images(run: Storage, *, part: PartName, data_dir: str | None = None) -> 
     if data.fingerprint != fingerprint:
         raise UserError(
             f"dataset {settings.dataset}: the images or labels are not those that {run.uri} was"
-            " trained with; name the folder that has those (--data_dir), or evaluate on these as"
-            f" other data (--dataset {settings.dataset})"
+            " trained with, or large ones fitted in memory only then, or only now; name the folder"
+            " that has those (--data_dir), evaluate where as much memory is free, or evaluate on"
+            f" these as other data (--dataset {settings.dataset})"
         )
     return _checked(Images(data, part, is_own=True))
 

@@ -49,7 +49,15 @@ def map_column(file: Path, name: str) -> pa.ChunkedArray:
     """
     with _readable(file):
         # never closed: the column's buffers are the map, which ends with them
-        return pa.chunked_array([batch.column(name) for batch in _ArrowReader(file)])
+        reader = _ArrowReader(file)
+        chunks = [batch.column(name) for batch in reader]
+        return pa.chunked_array(chunks, type=reader.schema.field(name).type)
+
+
+def whole_column(file: Path, name: str) -> pa.ChunkedArray:
+    """One column of a file, read into memory; DataError if the file is damaged."""
+    kind = read_schema(file).field(name).type  # an empty file has no chunk that would tell
+    return pa.chunked_array(list(read_column(file, name)), type=kind)
 
 
 @contextmanager

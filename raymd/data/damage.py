@@ -4,20 +4,19 @@ Place on the data's way: beside encoded.py. One bad file must not end a run in i
 flat image of the mean colour stands in for it.
 """
 
-import math
 import threading
-
-import numpy as np
 
 from raymd.errors import DataError
 
-ALLOWED_SHARE = 0.01
-LEAST_SEEN = 100
+ALLOWED_PERCENT = 1
 SHOWN = 3
 
 
 class Damage:
     """The damaged images of a split that this process has met; used from several threads.
+
+    Allowed are ALLOWED_PERCENT of the whole split, whichever of it were read and in what order, and
+    one in smaller splits; but never all images.
 
     Args:
         num_images: Of the split.
@@ -25,32 +24,25 @@ class Damage:
 
     def __init__(self, num_images: int) -> None:
         self._lock = threading.Lock()
-        self._is_seen = np.zeros(num_images, dtype=bool)  # an image counts once, not each epoch
-        self._seen = self._told = 0
-        self._reasons: dict[str, str] = {}
-
-    def saw(self, rows: list[int]) -> None:
-        """Images were looked at, damaged ones among them.
-
-        Raises:
-            DataError: more than ALLOWED_SHARE are damaged, by more than chance.
-        """
-        with self._lock:
-            self._seen += len(rows) - int(np.count_nonzero(self._is_seen[rows]))
-            self._is_seen[rows] = True
-            damaged, expected = len(self._reasons), ALLOWED_SHARE * self._seen
-            # one in a hundred falls into some hundred twice or thrice
-            if self._seen >= LEAST_SEEN and damaged > expected + 3 * math.sqrt(expected):
-                raise DataError(
-                    f"{damaged:,} of {self._seen:,} images looked at cannot be read, allowed "
-                    f"is {ALLOWED_SHARE:.0%}: {self._shown()}. Repair or remove them, or leave "
-                    "them out (raymd pack)"
-                )
+        self._num_images = num_images
+        self._allowed = min(max(1, num_images * ALLOWED_PERCENT // 100), num_images - 1)
+        self._told = 0
+        self._reasons: dict[str, str] = {}  # by place: an image counts once, not each epoch
 
     def add(self, place: str, reason: str) -> None:
-        """One of them is damaged."""
+        """One of them is damaged.
+
+        Raises:
+            DataError: more are damaged than allowed.
+        """
         with self._lock:
             self._reasons[place] = reason
+            if len(self._reasons) > self._allowed:
+                raise DataError(
+                    f"{len(self._reasons):,} of {self._num_images:,} images cannot be read so far, "
+                    f"allowed are {self._allowed:,}: {self._shown()}. Repair or remove them, or "
+                    "leave them out (raymd pack)"
+                )
 
     def notes(self, *, again: bool = False) -> list[str]:
         """What is new since it was last asked, or, ``again``, all of it; as lines to announce."""

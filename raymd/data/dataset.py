@@ -78,7 +78,11 @@ class Split:
     @property
     def num_bytes(self) -> int:
         """Memory that it takes on each node."""
-        return self.images.nbytes + self.labels.nbytes
+        return sum(self.pieces().values())
+
+    def pieces(self) -> dict[int, int]:
+        """Bytes of what it is made of, by ``id``."""
+        return {id(self.images): self.images.nbytes, id(self.labels): self.labels.nbytes}
 
     @property
     def device_bytes(self) -> int:

@@ -42,7 +42,7 @@ def read_header(encoded: Encoded) -> Header:
     Raises:
         UnreadableImageError: no image, or one of a kind that has no 8-bit form.
     """
-    with _open(encoded) as image:
+    with _open(encoded) as image, _damage_named():
         width, height = image.size
         if _orientation(image) in TURNED:
             width, height = height, width
@@ -75,8 +75,12 @@ def decode_upright(encoded: Encoded, *, channels: int) -> np.ndarray:
 
 
 def is_turned(encoded: Encoded) -> bool:
-    """Whether EXIF data say that the image is to be turned or mirrored."""
-    with _open(encoded) as image:
+    """Whether EXIF data say that the image is to be turned or mirrored.
+
+    Raises:
+        UnreadableImageError: damaged.
+    """
+    with _open(encoded) as image, _damage_named():
         return _orientation(image) > 1
 
 
@@ -97,9 +101,7 @@ def as_mode(image: Image.Image, *, channels: int) -> Image.Image:
 def _open(encoded: Encoded) -> Image.Image:
     if encoded is None:
         raise UnreadableImageError("no image bytes and no path")
-    if isinstance(encoded, Path) and not encoded.is_file():
-        raise UnreadableImageError(f"no file {encoded}")
-    if not (encoded.stat().st_size if isinstance(encoded, Path) else encoded):
+    if not (_file_size(encoded) if isinstance(encoded, Path) else encoded):
         raise UnreadableImageError("the image is empty (0 bytes)")
     source: Any = encoded if isinstance(encoded, Path) else io.BytesIO(encoded)
     try:
@@ -112,6 +114,24 @@ def _open(encoded: Encoded) -> Image.Image:
         image.close()
         raise UnreadableImageError("floating-point pixels; 8 or 16 bits a channel are needed")
     return image
+
+
+def _file_size(file: Path) -> int:
+    with file_errors_named(file):
+        if not file.is_file():
+            raise UnreadableImageError(f"no file {file}")
+        return file.stat().st_size
+
+
+@contextmanager
+def file_errors_named(file: Path) -> Iterator[None]:
+    """Turn what the system says of a file into UnreadableImageError."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UnreadableImageError(f"no file {file}") from error
+    except OSError as error:
+        raise UnreadableImageError(f"{file} cannot be opened ({error.strerror})") from error
 
 
 @contextmanager

@@ -72,7 +72,15 @@ class EncodedSplit:
     @property
     def num_bytes(self) -> int:
         """Memory that it takes on each node."""
-        return self.manifest.num_bytes + self.where.nbytes + self.labels.nbytes
+        return sum(self.pieces().values())
+
+    def pieces(self) -> dict[int, int]:
+        """Bytes of what it is made of, by ``id``: parts of one source share their manifest."""
+        return {
+            id(self.manifest): self.manifest.num_bytes,
+            id(self.where): self.where.nbytes,
+            id(self.labels): self.labels.nbytes,
+        }
 
     @property
     def device_bytes(self) -> int:
@@ -193,7 +201,6 @@ class StreamFeed:
         boxes_b4 = _boxes(pictures, hash_b, pixels).tolist()
         for row, picture, box, place in zip(rows, pictures, boxes_b4, made_bHWC, strict=True):
             place[:] = self._pixels_of(row, picture, box, pixels)
-        self.split.damage.saw(rows)
 
     def _pixels_of(
         self, row: int, picture: Picture | None, box: Box, pixels: Pixels

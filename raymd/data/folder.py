@@ -102,12 +102,21 @@ def folder_sources(folder: Path) -> tuple[FolderSource, FolderSource | None, tup
     return train, test, (*notes, *skipped_note(sorted(found.others)))
 
 
+def has_class_folders(folder: Path) -> bool:
+    """Whether a folder of the training part has folders in it."""
+    return any(part_of(entry.name) == "train" and _has_folders(entry) for entry in folder.iterdir())
+
+
+def _has_folders(entry: Path) -> bool:
+    return entry.is_dir() and any(child.is_dir() for child in entry.iterdir())
+
+
 def _parts(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
     """The folders of train and test, and a note if a val folder is left over."""
     parts: dict[str, Path] = {}
     for entry in sorted(folder.iterdir()):
         part = part_of(entry.name)
-        if part and entry.is_dir() and any(child.is_dir() for child in entry.iterdir()):
+        if part and _has_folders(entry):
             if part in parts:
                 raise DataError(f"{folder}: both {parts[part].name} and {entry.name} are {part}")
             parts[part] = entry

@@ -5,11 +5,12 @@ leaves. DIR has class folders in ``train`` and ``val``, or parquet or Arrow file
 Face hub, or what ``raymd pack`` wrote.
 """
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 from raymd.data.dataset import Dataset
-from raymd.data.folder import folder_sources
+from raymd.data.folder import folder_sources, has_class_folders
 from raymd.data.geometry import LARGE_SIDE
 from raymd.data.images import left_encoded
 from raymd.data.parts import Source
@@ -18,6 +19,7 @@ from raymd.data.tables import table_sources
 from raymd.errors import DataError, UserError
 
 NUM_CLASSES = 1000
+WORDNET_ID = re.compile(r"n\d{8}")
 SUFFIXES = ("arrow", "parquet")  # what can be read by row goes first
 LAYOUT = "DIR/train/CLASS/*.JPEG with DIR/val/CLASS/*.JPEG, or parquet or Arrow files"
 
@@ -51,16 +53,17 @@ def find_sources(folder: Path | None) -> tuple[Source, Source | None, tuple[str,
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise DataError(f"folder {folder.absolute()} {what}; --data_dir takes {LAYOUT}")
+    by_name = has_class_folders(folder)  # beside them a table may be of anything
     for suffix in SUFFIXES:
-        if has_parts(folder, suffix=suffix):
+        if has_parts(folder, suffix=suffix, by_name=by_name):
             return table_sources(folder, suffix=suffix)
     return folder_sources(folder)
 
 
 def class_names(classes: tuple[str, ...]) -> tuple[str, ...]:
-    """ImageNet's names in words where the classes are its 1,000, in the order of their WordNet
-    ids as everywhere; else as they are."""
-    if len(classes) != NUM_CLASSES:
+    """ImageNet's names in words where the classes are 1,000 WordNet ids, whose order is theirs;
+    else as they are."""
+    if len(classes) != NUM_CLASSES or not all(map(WORDNET_ID.fullmatch, classes)):
         return classes
     from torchvision.models import ResNet18_Weights
 

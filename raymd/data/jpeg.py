@@ -17,10 +17,18 @@ import simplejpeg
 import torch
 import torch.nn.functional as F
 
-from raymd.data.decode import Encoded, UnreadableImageError, decode_upright, is_turned, read_header
+from raymd.data.decode import (
+    Encoded,
+    UnreadableImageError,
+    decode_upright,
+    file_errors_named,
+    is_turned,
+    read_header,
+)
 
 JPEG_START = b"\xff\xd8"
 EXIF, EXIF_WITHIN = b"Exif\0\0", 65536
+OBJECTIONS = (KeyError, ValueError)  # what simplejpeg raises; KeyError: an unknown subsampling
 PLAIN = {"YCbCr", "RGB", "Gray"}
 SCALES = (8, 4, 2)  # libjpeg-turbo has fast code for these alone
 
@@ -56,7 +64,7 @@ def open_picture(encoded: Encoded) -> Picture:
     if content.startswith(JPEG_START):
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-        except ValueError:
+        except OBJECTIONS:
             pass  # Pillow may be able to, or says why not
         else:
             if colours in PLAIN and not _is_turned(content):
@@ -85,10 +93,8 @@ def _content(encoded: Encoded) -> bytes:
     if encoded is None:
         raise UnreadableImageError("no image bytes and no path")
     if isinstance(encoded, Path):
-        try:
+        with file_errors_named(encoded):
             content = encoded.read_bytes()
-        except FileNotFoundError as error:
-            raise UnreadableImageError(f"no file {encoded}") from error
     else:
         content = encoded
     if not content:
@@ -118,7 +124,7 @@ def _decode_scaled(picture: Picture, scale: int, *, channels: int) -> np.ndarray
             min_width=width,
             buffer=_memory.pixels,
         )
-    except ValueError:
+    except OBJECTIONS:
         return None
 
 

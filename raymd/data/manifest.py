@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from raymd.data.columns import content_sizes, encoded_of, map_column, read_column, read_schema
+from raymd.data.columns import content_sizes, encoded_of, map_column, read_schema, whole_column
 from raymd.data.decode import Encoded
 from raymd.data.geometry import available_bytes
 from raymd.errors import DataError
@@ -64,14 +64,23 @@ class FileManifest:
 
     @classmethod
     def of(cls, root: Path, names: list[str]) -> "FileManifest":
-        """The files of these names."""
+        """The files of these names.
+
+        Raises:
+            DataError: a name that is not UTF-8.
+        """
+        root = root.absolute()  # workers have working directories of their own
+        ids = _texts(names, root)
 
         def size(name: str) -> int:
-            return os.stat(f"{root}/{name}").st_size  # noqa: PTH116  (Path takes ten times as long)
+            try:
+                return os.stat(f"{root}/{name}").st_size  # noqa: PTH116  (Path takes ten times as long)
+            except OSError:
+                return 0  # damaged: who reads it says why
 
         with ThreadPoolExecutor(STAT_THREADS) as pool:
             sizes_M = np.fromiter(pool.map(size, names, chunksize=1024), np.int64, len(names))
-        return cls(str(root), pa.array(names, pa.large_string()), sizes_M)
+        return cls(str(root), ids, sizes_M)
 
     @property
     def num_bytes(self) -> int:
@@ -116,12 +125,14 @@ class TableManifest:
         """The rows of these files.
 
         Raises:
-            DataError: ids that are missing or stand twice; parquet files that are too large.
+            DataError: ids that are missing or of no use; parquet files that are too large.
         """
+        # workers have working directories of their own
+        folder, files = folder.absolute(), [file.absolute() for file in files]
         is_parquet = files[0].suffix.lower() == ".parquet"
         if is_parquet:
             _check_held(files, column)
-            columns = [pa.chunked_array(list(read_column(file, column))) for file in files]
+            columns = [whole_column(file, column) for file in files]
         else:
             columns = [map_column(file, column) for file in files]
         chunks = [chunk for of_file in columns for chunk in of_file.chunks]
@@ -183,17 +194,37 @@ def sorted_rows(manifest: Manifest) -> np.ndarray:
     return order_M
 
 
+def _texts(names: list[str], root: Path) -> pa.Array:
+    try:
+        return pa.array(names, pa.large_string())
+    except UnicodeEncodeError as error:  # Python keeps such bytes as surrogates
+        name = error.object
+        raise DataError(f"{root}: the file name {name!r} is not UTF-8; rename it") from error
+
+
 def _ids(files: list[Path], num_rows: int) -> pa.Array:
     """The column ``id`` as texts; without one, positions, which sort as texts do."""
-    if ID_COLUMN not in read_schema(files[0]).names:
+    with_ids = [file for file in files if ID_COLUMN in read_schema(file).names]
+    if not with_ids:
         return _numbered(np.arange(num_rows))
-    chunks = [chunk for file in files for chunk in read_column(file, ID_COLUMN)]
-    ids = pa.chunked_array(chunks).combine_chunks()
+    if len(with_ids) < len(files):
+        without = next(file for file in files if file not in with_ids)
+        raise DataError(f"{without}: no column {ID_COLUMN}, which {with_ids[0].name} has")
+    return pa.concat_arrays([_ids_of(file) for file in files])
+
+
+def _ids_of(file: Path) -> pa.Array:
+    ids = whole_column(file, ID_COLUMN)
     if ids.null_count:
-        raise DataError(f"{files[0].parent}: {ids.null_count:,} rows have no {ID_COLUMN}")
+        raise DataError(f"{file}: {ids.null_count:,} rows have no {ID_COLUMN}")
     if pa.types.is_integer(ids.type):
         return _numbered(ids.to_numpy())
-    return ids.cast(pa.large_string())
+    try:
+        return ids.cast(pa.large_string()).combine_chunks()
+    except pa.ArrowException as error:
+        raise DataError(
+            f"{file}: column {ID_COLUMN} is {ids.type}, which cannot be made texts"
+        ) from error
 
 
 def _numbered(numbers_M: np.ndarray) -> pa.Array:

@@ -75,11 +75,11 @@ def pack(
     """Write shards ``train-00000-of-00128.arrow`` and those of the test part.
 
     Rows have ``id``, ``image`` {bytes, path} and ``label``, in the order of their ids. Damaged
-    images are left out. OUT appears when all of it is written.
+    images are left out. OUT appears, or is filled, when all of it is written.
 
     Args:
         spec: A data set of files, as ``--dataset`` has it.
-        out: A folder that is not there, or empty.
+        out: A folder that is not there, or empty; perhaps a link to one, or a mount point.
         data_dir: For "imagenet".
         shard_mb: Megabytes of images in a shard, 1 to 2,000.
         smaller: Make images smaller.
@@ -92,22 +92,40 @@ def pack(
         UserError: another kind of data set, or a folder that is not empty.
         DataError: what the data set's loader refuses.
     """
+    out = out.resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is there and not empty; name a folder that is not (OUT)")
     parts, classes = _open(spec, data_dir, announce)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    made = _new_folder(out)
     try:
         packed = {
             part: _pack_part(made, part, split, classes, shard_mb=shard_mb, smaller=smaller)
             for part, split in parts.items()
         }
-        made.chmod(0o755)  # mkdtemp's is for its owner alone
-        made.replace(out)
+        _put(made, out)
     except BaseException:
         shutil.rmtree(made)
         raise
     return packed
+
+
+def _new_folder(out: Path) -> Path:
+    """A hidden folder on OUT's disk: in OUT where that is there, since what it is, a mount point or
+    somebody's working directory, may not be replaced; else beside it."""
+    if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+    where = out if out.exists() else out.parent
+    return Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=where))
+
+
+def _put(made: Path, out: Path) -> None:
+    if made.parent != out:
+        made.chmod(0o755)  # mkdtemp's is for its owner alone
+        made.replace(out)
+        return
+    for shard in sorted(made.iterdir()):
+        shard.rename(out / shard.name)
+    made.rmdir()
 
 
 def _open(

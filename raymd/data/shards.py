@@ -44,17 +44,19 @@ def find_parts(folder: Path, *, suffix: str) -> tuple[dict[str, list[Path]], tup
     )
 
 
-def has_parts(folder: Path, *, suffix: str) -> bool:
-    """Whether ``find_parts`` would find a training part."""
-    return any("train" in _parts_in(base, suffix) for base in (folder, folder / "data"))
+def has_parts(folder: Path, *, suffix: str, by_name: bool = False) -> bool:
+    """Whether ``find_parts`` would find a training part; ``by_name``: in files called after it."""
+    bases = (folder, folder / "data")
+    if by_name:
+        return any(_part(file) == "train" for base in bases for file in _files(base, suffix))
+    return any("train" in _parts_in(base, suffix) for base in bases)
 
 
 def _parts_in(base: Path, suffix: str) -> dict[str, list[Path]]:
     parts: dict[str, list[Path]] = {}
     unnamed = []
     for file in _files(base, suffix):
-        match = _NAME.fullmatch(file.name)
-        part = part_of(match["stem"]) if match else None
+        part = _part(file)
         if part:
             parts.setdefault(part, []).append(file)
         else:
@@ -69,6 +71,11 @@ def _parts_in(base: Path, suffix: str) -> dict[str, list[Path]]:
     for files in parts.values():
         _check_complete(files)
     return parts
+
+
+def _part(file: Path) -> str | None:
+    match = _NAME.fullmatch(file.name)
+    return part_of(match["stem"]) if match else None
 
 
 def _files(folder: Path, suffix: str) -> list[Path]:

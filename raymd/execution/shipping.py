@@ -34,8 +34,11 @@ def pack(data: Prepared) -> Shipment:
 
 
 def shipment_bytes(data: Prepared) -> int:
-    """What a shipment takes of the object store."""
-    return sum(split.num_bytes for split in _splits(data).values())
+    """What a shipment takes of the object store; what parts share is in it once."""
+    pieces: dict[int, int] = {}
+    for split in _splits(data).values():
+        pieces |= split.pieces()
+    return sum(pieces.values())
 
 
 def unpack(shipment: Shipment) -> Prepared:

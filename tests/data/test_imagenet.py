@@ -1,5 +1,7 @@
 """imagenet: layouts, ids, class names, and what is refused; the sample, where it is there."""
 
+import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raymd.data import load_dataset
+from raymd.data.decode import UnreadableImageError
 from raymd.data.encoded import EncodedSplit
 from raymd.data.imagenet import class_names
 from raymd.data.loader import EpochLoader
@@ -59,6 +62,19 @@ def test_tables_are_read_row_by_row_over_shards(tmp_path, suffix, kind, base):
     assert "the validation part is used as one" in data.notes[0]
 
 
+def test_streams_of_arrow_are_mapped_as_files_are(tmp_path):
+    for part in ("train", "test"):  # as the Hugging Face library's save_to_disk writes them
+        made = table(range(9))
+        (tmp_path / part).mkdir()
+        with pa.ipc.new_stream(
+            str(tmp_path / part / "data-00000-of-00001.arrow"), made.schema
+        ) as w:
+            w.write_table(made, max_chunksize=4)
+    assert contents(load(tmp_path).train) == [
+        jpeg(photograph(n, (40, 30 + n % 5))) for n in range(9)
+    ]
+
+
 @pytest.mark.parametrize(
     ("ids", "order"),
     [(["b", "a", "d", "c"], [1, 0, 3, 2]), ([10, 9, 100, 1], [3, 1, 0, 2])],
@@ -69,6 +85,39 @@ def test_samples_count_in_the_order_of_their_ids(tmp_path, ids, order):
     data = load(tmp_path)
     assert data.train.where.tolist() == order
     assert data.train.labels.tolist() == [row % 2 for row in order]
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [(None, r"00001-of-00002.arrow: no column id, which train-00000-of-00002.arrow has"),
+     ([[1], [2]], r"00001-of-00002.arrow: column id is list<.*>, which cannot be made texts"),
+     ([b"\xff", b"\xfe"], r"00001-of-00002.arrow: column id is binary, which cannot")],
+)  # fmt: skip
+def test_ids_of_one_shard_that_cannot_be_used_are_named(tmp_path, ids, message):
+    write(tmp_path / "train-00000-of-00002.arrow", table(range(2), ids=["a", "b"]))
+    write(tmp_path / "train-00001-of-00002.arrow", table(range(2), ids=ids))
+    with pytest.raises(DataError, match=message):
+        load(tmp_path)
+
+
+def test_ids_of_any_type_that_has_texts_are_taken(tmp_path):
+    write(tmp_path / "train-00000-of-00002.arrow", table(range(2), ids=["c", "b"]))
+    kind = pa.dictionary(pa.int32(), pa.string())
+    write(tmp_path / "train-00001-of-00002.arrow", table([2], ids=pa.array(["a"], kind)))
+    write(tmp_path / "test.arrow", table(range(2)))
+    assert load(tmp_path).train.manifest.ids.to_pylist() == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+@pytest.mark.parametrize("ids", [None, ["a", "b", "c"]])
+def test_an_empty_shard_among_others_is_read(tmp_path, suffix, ids):
+    made = table(range(3), ids=ids)
+    for number, (start, length) in enumerate([(0, 2), (2, 0), (2, 1)]):
+        write(tmp_path / f"train-{number:05d}-of-00003.{suffix}", made.slice(start, length))
+    write(tmp_path / f"test.{suffix}", table(range(2)))
+    assert (
+        contents(load(tmp_path).train) == made["image"].combine_chunks().field("bytes").to_pylist()
+    )
 
 
 def test_ids_that_stand_twice_are_named(tmp_path):
@@ -115,9 +164,55 @@ def test_a_file_that_is_gone_is_a_damaged_image(tmp_path):
     assert "no file" in data.train.notes()[0]
 
 
+def test_a_link_that_leads_nowhere_is_a_damaged_image(tmp_path):
+    fill_tree(tmp_path / "train", images=3)
+    fill_tree(tmp_path / "val", images=1)
+    (tmp_path / "train/cat/gone.jpg").symlink_to(tmp_path / "gone.jpg")
+    split = load(tmp_path).train
+    row = split.manifest.ids.to_pylist().index("cat/gone.jpg")
+    assert split.manifest.sizes[row] == 0
+    with pytest.raises(UnreadableImageError, match=r"no file .*gone.jpg"):
+        split.picture(row)
+
+
+def test_a_file_name_that_is_not_utf8_is_named(tmp_path):
+    fill_tree(tmp_path / "train", images=3)
+    fill_tree(tmp_path / "val", images=1)
+    (tmp_path / "train/cat" / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"x")
+    with pytest.raises(DataError, match=r"train: the file name 'cat/caf\\udce9.jpg' is not UTF-8"):
+        load(tmp_path)
+
+
+def test_workers_that_stand_in_another_folder_find_the_images(tmp_path, monkeypatch):
+    fill_tree(tmp_path / "tree/train", images=3)
+    fill_tree(tmp_path / "tree/val", images=1)
+    for part in ("train", "test"):
+        write(tmp_path / "arrow" / f"{part}.arrow", table(range(4)))
+    monkeypatch.chdir(tmp_path)
+    sent = [pickle.dumps(load(Path(name)).train.shipped()) for name in ("tree", "arrow")]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for split in (pickle.loads(made)() for made in sent):
+        assert len(split.picture(0).content) > 100
+        assert split.place(0).startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize("stray", ["metadata.parquet", "train/metadata.parquet"])
+def test_a_table_beside_class_folders_does_not_hide_them(tmp_path, stray):
+    fill_tree(tmp_path / "train", images=3)
+    fill_tree(tmp_path / "val", images=1)
+    write(tmp_path / stray, table(range(9)))
+    assert load(tmp_path).classes == ("cat", "dog")
+    write(tmp_path / "data/train.parquet", table(range(9)))  # called after the part
+    write(tmp_path / "data/val.parquet", table(range(9)))
+    assert load(tmp_path).classes == ("0", "1")
+
+
 def test_the_thousand_classes_have_their_names_and_others_keep_theirs():
-    named = class_names(tuple(map(str, range(1000))))
+    named = class_names(tuple(f"n{1440764 + number:08d}" for number in range(1000)))
     assert (named[0], named[999], len(set(named))) == ("tench", "toilet tissue", 1000)
+    for others in (tuple(map(str, range(1000))), (*(f"n{n:08d}" for n in range(999)), "zebra")):
+        assert class_names(others) == others
     assert class_names(("n01440764", "n01443537")) == ("n01440764", "n01443537")
 
 

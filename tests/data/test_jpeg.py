@@ -1,6 +1,8 @@
 """Boxes of encoded images: the pixels that torchvision would give, at any scale of decoding."""
 
+import errno
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from PIL import Image
 from torchvision.transforms.functional import resized_crop
 
 from raymd.data import jpeg
-from raymd.data.decode import UnreadableImageError
+from raymd.data.decode import UnreadableImageError, read_header
 from raymd.data.jpeg import decode_box, open_picture
 from tests.data.photographs import jpeg as encode
 from tests.data.photographs import photograph
@@ -128,3 +130,56 @@ def test_a_truncated_image_is_damaged():
     picture = open_picture(encode(photograph(5))[:900])
     with pytest.raises(UnreadableImageError, match="damaged"):
         decode_box(picture, (0, 0, 60, 60), side=30, channels=3)
+
+
+def with_exif(entry: bytes, value: bytes = b"") -> bytes:
+    """A JPEG file whose only EXIF entry is this one (12 bytes), its value behind it."""
+    tiff = b"II*\0\x08\0\0\0\x01\0" + entry + b"\0\0\0\0" + value
+    segment = b"Exif\0\0" + tiff
+    content = encode(photograph(3, (90, 60)))
+    return b"\xff\xd8\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + content[2:]
+
+
+ORIENTATION = b"\x12\x01"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [with_exif(ORIENTATION + b"\x02\0\x04\0\0\0abc\0"),  # text
+     with_exif(ORIENTATION + b"\x0b\0\x01\0\0\0\0\0\xc0\x7f"),  # not a number
+     with_exif(ORIENTATION + b"\x05\0\x01\0\0\0\x1a\0\0\0", b"\0" * 8)],  # 0/0
+    ids=["text", "nan", "0/0"],
+)  # fmt: skip
+def test_an_orientation_that_is_no_number_is_damage(content):
+    for read in (open_picture, read_header):
+        with pytest.raises(UnreadableImageError, match="the image is damaged"):
+            read(content)
+
+
+def test_what_simplejpeg_does_not_know_is_left_to_pillow(monkeypatch):
+    def unknown(*_, **__):
+        raise KeyError(6)
+
+    content = encode(photograph(3, (90, 60)))
+    picture = open_picture(content)
+    monkeypatch.setattr(jpeg.simplejpeg, "decode_jpeg_header", unknown)
+    monkeypatch.setattr(jpeg.simplejpeg, "decode_jpeg", unknown)
+    assert open_picture(content) == picture._replace(is_plain=False)
+    assert decode_box(picture, (0, 0, 60, 60), side=30, channels=3).shape == (30, 30, 3)
+
+
+def test_what_the_system_says_of_a_file_is_damage(tmp_path, monkeypatch):
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "file.jpg").write_bytes(b"x")
+    for name in ("loop.jpg", "folder.jpg", "file.jpg/below.jpg"):
+        for read in (open_picture, read_header):
+            with pytest.raises(UnreadableImageError, match=r"no file|cannot be opened"):
+                read(tmp_path / name)
+
+    def fail(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(UnreadableImageError, match=r"file.jpg cannot be opened \(Input/output"):
+        open_picture(tmp_path / "file.jpg")

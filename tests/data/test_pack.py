@@ -111,6 +111,10 @@ def test_nothing_is_left_of_a_pack_that_failed(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"000.jpg and all other images of the test part"):
         pack(f"folder:{tmp_path / 'in'}", tmp_path / "out", announce=lambda _: None)
     assert list(tmp_path.iterdir()) == [tmp_path / "in"]
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match="damaged"):
+        pack(f"folder:{tmp_path / 'in'}", tmp_path / "out", announce=lambda _: None)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -129,6 +133,27 @@ def test_a_folder_with_files_is_left_alone(tree, tmp_path):
     with pytest.raises(UserError, match="not empty"):
         pack(f"folder:{tree}", tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("kind", ["empty", "here", "link", "link to nothing"])
+def test_a_folder_that_is_there_is_filled_and_stays_the_same(tmp_path, kind, monkeypatch):
+    fill_tree(tmp_path / "in/train", images=3)
+    fill_tree(tmp_path / "in/val", images=1)
+    real = out = tmp_path / "out"
+    if kind != "link to nothing":
+        out.mkdir()
+    if kind == "here":
+        monkeypatch.chdir(out)
+        out = Path()
+    if kind.startswith("link"):
+        out = tmp_path / "link"
+        out.symlink_to(real)
+    before = real.stat().st_ino if real.exists() else None
+    pack(f"folder:{tmp_path / 'in'}", out, announce=lambda _: None)
+    names = ["test-00000-of-00001.arrow", "train-00000-of-00001.arrow"]
+    assert sorted(file.name for file in real.iterdir()) == names
+    assert before in (None, real.stat().st_ino)  # a mount point cannot be replaced
+    assert out.is_symlink() == kind.startswith("link")
 
 
 def test_the_command_tells_what_it_wrote(tmp_path, capsys):

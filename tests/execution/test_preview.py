@@ -312,7 +312,7 @@ def test_soft_labels_larger_than_the_object_store_are_warned_of(tmp_path: Path) 
     found = foreseen(tmp_path, object_store_bytes=30_000)
     assert found.soft_labels is not None
     assert found.soft_labels.live_bytes == exchange_bytes(270, 10, 2)
-    images = 270 * 8 * 8
+    images = 270 * (8 * 8 + 8)  # with their labels
     (warning,) = found.warnings
     assert warning.startswith("the object store holds 30.0 kB")
     assert num_bytes(found.soft_labels.live_bytes + images) in warning
