@@ -77,10 +77,10 @@ class TeacherRows:
         if shapes != expected:
             raise ValueError(f"teacher blocks of shapes {shapes}, expected {expected}")
         self.layout = layout
-        # Where a few blocks were cheaper written out, all are: a batch has rows of one kind.
+        self._blocks = list(blocks)
+        # A batch has rows of one kind: all classes of each, if any block has them.
         few = [block for block in blocks if isinstance(block, TopKRows)]
         self._few = few if len(few) == len(blocks) else None
-        self._all = [] if self._few else [written_out(block) for block in blocks]
 
     def rows(self, sample_ids_B: torch.Tensor, *, view: int = 0) -> TeacherBatch:
         """The teacher's probabilities of these samples, on the CPU: float32 [B, K], or a few
@@ -100,8 +100,9 @@ class TeacherRows:
         ids_B = sample_ids_B.numpy()
         if self._few:
             return self._gather_few(self._few, ids_B, view).batch()
-        if layout.blocks_per_view == 1:
-            stored_BK = self._all[view].take(ids_B, axis=0)
+        block = self._blocks[view]
+        if layout.blocks_per_view == 1 and not isinstance(block, TopKRows):
+            stored_BK = block.take(ids_B, axis=0)
         else:
             stored_BK = self._gather(ids_B, view)
         rows_BK = torch.from_numpy(stored_BK).float()
@@ -116,9 +117,9 @@ class TeacherRows:
     def _gather(self, ids_B: np.ndarray, view: int) -> np.ndarray:
         """Rows as they are stored. A batch has few of each block: copying them one by one is four
         times as fast as a gather for each block."""
-        stored_BK = np.empty((len(ids_B), self.layout.num_classes), dtype=self._all[0].dtype)
+        stored_BK = np.empty((len(ids_B), self.layout.num_classes), dtype=self._blocks[0].dtype)
         for row_K, (block, row) in zip(stored_BK, self._places(ids_B, view), strict=True):
-            row_K[:] = self._all[block][row]
+            row_K[:] = written_out(self._blocks[block][row : row + 1])
         return stored_BK
 
     def _gather_few(self, blocks: Sequence[TopKRows], ids_B: np.ndarray, view: int) -> TopKRows:
