@@ -14,7 +14,8 @@
     splits.py       subset and hold-out; the ids that soft labels are keyed by; the fingerprint
     draws.py        random numbers as stateless hashes
     augment.py      whole batches, cropped (crops.py), augmented (randaugment.py), normalised
-    loader.py       permutation, batches, mixup, ranks; feed.py makes their images
+    order.py        an epoch's order, its batches, mixup's partners, a rank's part
+    loader.py       batches of a position; feed.py makes their images
 
 Importing this package is cheap: torch comes with the first use of a name.
 """

@@ -13,13 +13,20 @@ from contextlib import closing
 from itertools import tee
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from raymd.data.augment import Pixels
 from raymd.data.dataset import AnySplit
-from raymd.data.draws import position_key, sample_hash, stream_of
+from raymd.data.draws import sample_hash, stream_of
 from raymd.data.feed import Request
+from raymd.data.order import (
+    check_ranks,
+    epoch_permutation,
+    global_batch,
+    mixup_draw,
+    num_steps,
+    part_of_ranks,
+)
 from raymd.data.placing import placed
 from raymd.errors import UserError
 
@@ -61,64 +68,6 @@ class Batch(NamedTuple):
     global_rows: int
     step: int
     mixed: Mixed | None = None
-
-
-def epoch_permutation(num_samples: int, *, seed: int, stream: int, epoch: int) -> torch.Tensor:
-    """The order of an epoch: a permutation of 0..N-1, int64 [N], on the CPU."""
-    generator = torch.Generator()
-    generator.manual_seed(position_key("order", seed=seed, stream=stream, epoch=epoch))
-    return torch.randperm(num_samples, generator=generator)
-
-
-def num_steps(num_samples: int, batch_size: int) -> int:
-    """Steps of an epoch, ``ceil(N / batch_size)``."""
-    return -(-num_samples // batch_size)
-
-
-def global_batch(permutation_N: torch.Tensor, *, step: int, steps: int) -> torch.Tensor:
-    """The ids of one step over all ranks, int64 [n].
-
-    Batches are cut like ``torch.tensor_split``: sizes differ by one at most and never exceed the
-    batch size, so there is no tiny last batch for BatchNorm to stumble over.
-    """
-    return permutation_N[_part(len(permutation_N), index=step, parts=steps)]
-
-
-def rank_slice(batch: torch.Tensor, *, rank: int, world_size: int) -> torch.Tensor:
-    """One rank's part of a batch, cut by the same rule.
-
-    Raises:
-        UserError: fewer rows than ranks; an empty rank would leave the others waiting.
-    """
-    _check_ranks(len(batch), world_size=world_size)
-    return batch[_part(len(batch), index=rank, parts=world_size)]
-
-
-def mixup_draw(
-    rows: int, *, alpha: float, seed: int, stream: int, epoch: int, step: int
-) -> tuple[torch.Tensor, float]:
-    """The partners of a global batch, a permutation of 0..rows-1 (int64), and the share.
-
-    The share is drawn from Beta(alpha, alpha), once for the step.
-    """
-    key = position_key(f"mixup/{step}", seed=seed, stream=stream, epoch=epoch)
-    rng = np.random.default_rng(key)
-    return torch.from_numpy(rng.permutation(rows)), float(rng.beta(alpha, alpha))
-
-
-def _check_ranks(rows: int, *, world_size: int) -> None:
-    if rows < world_size:
-        raise UserError(
-            f"a step has {rows} rows for {world_size} workers, and none may be empty: "
-            f"raise --batch_size or --subset, or give each student fewer workers"
-        )
-
-
-def _part(total: int, *, index: int, parts: int) -> slice:
-    assert 0 <= index < parts, f"part {index} of {parts}"
-    size, larger = divmod(total, parts)
-    start = index * size + min(index, larger)
-    return slice(start, start + size + (index < larger))
 
 
 class _Step(NamedTuple):
@@ -182,7 +131,7 @@ class EpochLoader:
         self.num_samples = num_samples
         self._ids = ids
         self.steps = num_steps(self.num_samples, batch_size)
-        _check_ranks(self.num_samples // self.steps, world_size=world_size)
+        check_ranks(self.num_samples // self.steps, world_size=world_size)
         self._feed = split.feed(self.device, place=True)
         self._labels = split.labels.to(self.device)
 
@@ -212,7 +161,7 @@ class EpochLoader:
         for step in range(start_step, self.steps):
             ids = global_batch(order, step=step, steps=self.steps)
             hash_n = global_batch(hashes, step=step, steps=self.steps)
-            mine = _part(len(ids), index=self.rank, parts=self.world_size)
+            mine = part_of_ranks(len(ids), index=self.rank, parts=self.world_size)
             shown = _Step(step, len(ids), Request(ids[mine], hash_n[mine]))
             if self.pixels.augmentation.mixup_alpha:
                 partner_n, share = self._draw_mixup(len(ids), epoch=epoch, step=step)

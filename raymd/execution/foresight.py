@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from raymd.config import FitConfig
-from raymd.data.loader import num_steps
+from raymd.data.order import num_steps
 from raymd.data.splits import Prepared
 from raymd.distillation.schedule import Position, Schedule
 from raymd.distillation.soft_labels import BlockLayout

@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from raymd.data.loader import Batch, num_steps
+from raymd.data.loader import Batch
+from raymd.data.order import num_steps
 from raymd.data.splits import Prepared
 from raymd.distillation.schedule import Epoch
 from raymd.errors import RaymdError, UserError

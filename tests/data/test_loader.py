@@ -10,17 +10,8 @@ import torch
 from raymd.data.augment import Augmentation, Pixels, augment, normalise
 from raymd.data.dataset import Split
 from raymd.data.draws import sample_hash
-from raymd.data.loader import (
-    EpochLoader,
-    clean_batches,
-    epoch_permutation,
-    global_batch,
-    id_slices,
-    mixup_draw,
-    num_steps,
-    rank_slice,
-    view_batches,
-)
+from raymd.data.loader import EpochLoader, clean_batches, id_slices, view_batches
+from raymd.data.order import epoch_permutation, global_batch, mixup_draw, num_steps, rank_slice
 from raymd.errors import UserError
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
