@@ -33,16 +33,6 @@ def global_batch(permutation_N: torch.Tensor, *, step: int, steps: int) -> torch
     return permutation_N[part_of_ranks(len(permutation_N), index=step, parts=steps)]
 
 
-def rank_slice(batch: torch.Tensor, *, rank: int, world_size: int) -> torch.Tensor:
-    """One rank's part of a batch, cut by the same rule.
-
-    Raises:
-        UserError: fewer rows than ranks; an empty rank would leave the others waiting.
-    """
-    check_ranks(len(batch), world_size=world_size)
-    return batch[part_of_ranks(len(batch), index=rank, parts=world_size)]
-
-
 def mixup_draw(
     rows: int, *, alpha: float, seed: int, stream: int, epoch: int, step: int
 ) -> tuple[torch.Tensor, float]:

@@ -11,7 +11,14 @@ from raymd.data.augment import Augmentation, Pixels, augment, normalise
 from raymd.data.dataset import Split
 from raymd.data.draws import sample_hash
 from raymd.data.loader import EpochLoader, clean_batches, id_slices, view_batches
-from raymd.data.order import epoch_permutation, global_batch, mixup_draw, num_steps, rank_slice
+from raymd.data.order import (
+    check_ranks,
+    epoch_permutation,
+    global_batch,
+    mixup_draw,
+    num_steps,
+    part_of_ranks,
+)
 from raymd.errors import UserError
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
@@ -44,13 +51,13 @@ def test_batches_cover_the_epoch_in_nearly_equal_parts(rows, batch_size):
 
 
 def test_ranks_share_a_batch_by_the_same_rule():
-    parts = [rank_slice(torch.arange(10), rank=rank, world_size=3).tolist() for rank in range(3)]
+    parts = [list(range(10)[part_of_ranks(10, index=rank, parts=3)]) for rank in range(3)]
     assert parts == [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9]]
 
 
 def test_an_empty_rank_is_refused_before_training():
     with pytest.raises(UserError, match=r"2 rows for 3 workers.*--batch_size"):
-        rank_slice(torch.arange(2), rank=0, world_size=3)
+        check_ranks(2, world_size=3)
     with pytest.raises(UserError, match="2 rows for 3 workers"):
         loader(toy(8), batch_size=3, world_size=3)  # steps of 3, 3 and 2
     assert len(list(loader(toy(9), batch_size=3, world_size=3).batches(0))) == 3
