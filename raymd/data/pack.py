@@ -27,10 +27,9 @@ from raymd.data.folder import folder_sources
 from raymd.data.geometry import Geometry
 from raymd.data.imagenet import class_names, find_sources
 from raymd.data.jpeg import Picture, decode_box
-from raymd.data.labels import dense_labels
 from raymd.data.manifest import sorted_rows
 from raymd.data.names import check_dataset
-from raymd.data.parts import Source
+from raymd.data.parts import Source, labels_of
 from raymd.data.tables import table_sources
 from raymd.errors import DataError, UserError
 
@@ -133,10 +132,7 @@ def _open(
 ) -> tuple[dict[str, EncodedSplit], tuple[str, ...]]:
     """Each part in the order of its ids, and the classes' names."""
     train, test, notes = _sources(spec, data_dir)
-    labels = dense_labels(
-        train.labels, None if test is None else test.labels,
-        names=train.class_names or (test.class_names if test is not None else ()), source=spec,
-    )  # fmt: skip
+    labels = labels_of(spec, train, test)
     for note in (*notes, *labels.notes):
         announce(note)
     parts = {}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from raymd.data.decode import Encoded
-from raymd.data.labels import count, dense_labels
+from raymd.data.labels import Labels, count, dense_labels
 from raymd.data.manifest import Manifest
 from raymd.data.splits import stratified_ids, subset_ids
 from raymd.errors import DataError
@@ -92,9 +92,7 @@ def choose_parts(
         UserError: a subset of more images than there are.
         DataError: labels that do not fit, or too few images.
     """
-    names = train.class_names or (test.class_names if test is not None else ())
-    raw_test = None if test is None else test.labels
-    labels = dense_labels(train.labels, raw_test, names=names, source=name)
+    labels = labels_of(name, train, test)
     train_part = _part(train, labels.train, orders and orders[0])
     notes: tuple[str, ...] = labels.notes
     if test is None or labels.test is None:
@@ -106,6 +104,13 @@ def choose_parts(
         ids = subset_ids(torch.from_numpy(train_part.labels), size=subset, seed=seed)
         train_part = train_part.take(ids.numpy())
     return Chosen(train_part, test_part, labels.classes, notes)
+
+
+def labels_of(name: str, train: Source, test: Source | None) -> Labels:
+    """Both parts' labels in 0..K-1, and what the classes are called; DataError as dense_labels."""
+    names = train.class_names or (test.class_names if test is not None else ())
+    raw_test = None if test is None else test.labels
+    return dense_labels(train.labels, raw_test, names=names, source=name)
 
 
 def _part(source: Source, labels: np.ndarray, order: np.ndarray | None) -> Part:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raymd.distillation.formats import BASE_BYTES, class_bytes
+from raymd.distillation.formats import class_bytes
 
 CHUNK_ROWS = 4096
 
@@ -206,9 +206,8 @@ def _stored(
 
 def cheapest(rows: TopKRows) -> Rows:
     """The rows as they are, or written out where that takes no more bytes."""
-    entries = rows.classes.shape[1]
-    sparse = entries * (class_bytes(rows.num_classes) + rows.dtype.itemsize) + BASE_BYTES
-    return rows if sparse < rows.num_classes * rows.dtype.itemsize else rows.dense()
+    num_rows, num_classes = rows.shape
+    return rows if rows.nbytes < num_rows * num_classes * rows.dtype.itemsize else rows.dense()
 
 
 def written_out(rows: Rows) -> np.ndarray:
