@@ -111,8 +111,9 @@ def _can_write(folder: Path) -> bool:
 
 def environment() -> dict[str, str]:
     """What a Ray of our own needs beside the usual: a token where there is no home to keep one."""
-    chosen = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-    if any(name in os.environ for name in chosen) or _has_home():
+    asked_for = os.environ.get("RAY_AUTH_MODE", "token").lower() == "token"
+    given = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
+    if not asked_for or given or _has_home():
         return {}
     return {"RAY_AUTH_TOKEN": _token()}
 

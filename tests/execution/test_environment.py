@@ -83,6 +83,28 @@ def test_store_larger_than_shared_memory_is_told_with_sizes_and_remedy() -> None
     )
 
 
+@pytest.mark.parametrize(
+    ("chosen", "needs_token"),
+    [
+        ({}, True),
+        ({"RAY_AUTH_MODE": "token"}, True),  # as Ray leaves it behind in a process that had one
+        ({"RAY_AUTH_MODE": "disabled"}, False),
+        ({"RAY_AUTH_TOKEN": "mine"}, False),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/mine"}, False),
+    ],
+)
+def test_token_is_made_where_ray_wants_one_and_no_home_can_keep_it(
+    chosen: dict[str, str], needs_token: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in chosen.items():
+        monkeypatch.setenv(name, value)
+    (folder / "file").write_text("no folder")
+    monkeypatch.setenv("HOME", str(folder / "file" / "home"))
+    assert list(own_ray.environment()) == ["RAY_AUTH_TOKEN"] * needs_token
+
+
 # -- on real ones --------------------------------------------------------------------------------
 
 
@@ -126,7 +148,8 @@ def test_long_tmpdir_and_no_home_work_and_are_told(folder: Path) -> None:
 @pytest.mark.timeout(600)
 def test_home_that_cannot_be_made_works(folder: Path) -> None:
     (folder / "file").write_text("no folder")
-    assert connect(HOME=str(folder / "file" / "home"))[1] == "8000000 /tmp/ray"
+    home = str(folder / "file" / "home")
+    assert connect(HOME=home, RAY_AUTH_MODE="token")[1] == "8000000 /tmp/ray"
 
 
 @pytest.mark.ray
