@@ -8,7 +8,8 @@ back until all are delivered, and timed from then on. Beside it, in turns, the s
 tasks goes the same way; what is left when their time is taken off is the bytes'. Aimed at: time
 per byte and the aggregator's CPU time per delivered block that grow by no more than 1.3 from any
 size to any larger one (they may fall, for more blocks share what a cycle costs once), and no more
-tasks in flight than allowed.
+tasks in flight than allowed. With --json the figures are kept after each size, and the same command
+goes on where one was ended.
 """
 
 import argparse
@@ -52,8 +53,13 @@ def growth(points: Sequence[Mapping[str, Any]], name: str) -> float:
     return max((after / before for before, after in pairs if before > 0), default=float("nan"))
 
 
-def show(points: Sequence[Mapping[str, Any]], title: str) -> dict[str, float]:
-    """Print the table; gives back what grows by how much."""
+def growths(points: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What grows, by how much."""
+    return {name: growth(points, name) for name in ("ns_per_byte", "cpu_ms_per_block")}
+
+
+def show(points: Sequence[Mapping[str, Any]], title: str) -> None:
+    """Print the table."""
     table = Table(title=title)
     for column in (
         "students", "blocks each", "MB published", "merging s", "empty tasks s", "ns per byte",
@@ -67,12 +73,31 @@ def show(points: Sequence[Mapping[str, Any]], title: str) -> dict[str, float]:
             f"{statistics.median(each['empty_s']):.3f}", f"{each['ns_per_byte']:.2f}",
             f"{each['cpu_ms_per_block']:.2f}", str(each["most_in_flight"]),
         )  # fmt: skip
-    grown = {name: growth(points, name) for name in ("ns_per_byte", "cpu_ms_per_block")}
     console = Console(width=120)
     console.print(table)
-    for name, figure in grown.items():
+    for name, figure in growths(points).items():
         console.print(f"{name} grows by {figure:.2f} at most")
-    return grown
+
+
+def known_points(file: Path | None, settings: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What an earlier call with the same settings measured before it was ended."""
+    if file is None or not file.exists():
+        return []
+    document = json.loads(file.read_text())
+    return list(document["points"]) if document["settings"] == settings else []
+
+
+def keep(
+    file: Path | None, *, title: str, points: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, str],
+) -> None:  # fmt: skip
+    """Write the figures so far."""
+    if file is not None:
+        document = {
+            "title": title, "points": points, "growth": growths(points),
+            "settings": settings, "environment": environment(),
+        }  # fmt: skip
+        file.write_text(json.dumps(document, indent=1))
 
 
 def numbers(text: str) -> list[int]:
@@ -97,24 +122,17 @@ def main() -> None:
     parser.add_argument("--store_gb", type=float, default=3.0, help="of all nodes together")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    points = [
-        point(
-            measure(
-                SIDES, "grow", students=students, rows=rows, classes=args.classes,
-                nodes=args.nodes, repeats=args.repeats, store_gb=args.store_gb,
-                block_mb=args.block_mb,
-            )
-        )
-        for students, rows in sizes(args)
-    ]  # fmt: skip
+    settings = {k: str(v) for k, v in vars(args).items() if k != "json"}
+    points = known_points(args.json, settings)
     title = f"the exchange as its {args.axis} grow, {args.classes} classes, {args.nodes} raylets"
-    grown = show(points, title)
-    if args.json is not None:
-        document = {
-            "title": title, "points": points, "growth": grown,
-            "settings": {k: str(v) for k, v in vars(args).items()}, "environment": environment(),
-        }  # fmt: skip
-        args.json.write_text(json.dumps(document, indent=1))
+    for students, rows in sizes(args)[len(points) :]:
+        found = measure(
+            SIDES, "grow", students=students, rows=rows, classes=args.classes, nodes=args.nodes,
+            repeats=args.repeats, store_gb=args.store_gb, block_mb=args.block_mb,
+        )  # fmt: skip
+        points.append(point(found))
+        keep(args.json, title=title, points=points, settings=settings)
+    show(points, title)
 
 
 if __name__ == "__main__":
