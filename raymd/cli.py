@@ -45,15 +45,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The words after the command; default: the process's own.
     """
-    words = sys.argv[1:] if argv is None else list(argv)
+    return run_command(lambda: _run(sys.argv[1:] if argv is None else list(argv)))
+
+
+def run_command(
+    body: Callable[[], int], *, name: str = "raymd", interrupted: str = "interrupted"
+) -> int:
+    """Run what a command does, and tell on standard error how it failed, in a line of its own.
+
+    Args:
+        body: Gives back the exit code.
+        name: Of the command, in front of the line.
+        interrupted: What to say after Ctrl-C.
+
+    Returns:
+        The body's exit code, or that of what it raised.
+    """
     try:
-        code = _run(words)
+        code = body()
         sys.stdout.flush()  # here, so that a reader that has gone is noticed inside the try
     except RaymdError as error:
-        print(f"raymd: error: {' '.join(str(error).split())}", file=sys.stderr)
+        kind = "" if error.exit_code == INTERRUPTED else "error: "
+        print(f"{name}: {kind}{' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("raymd: interrupted", file=sys.stderr)
+        print(f"{name}: {interrupted}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # `raymd … | head` has read enough; Python would complain once more when it flushes at exit

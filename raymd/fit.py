@@ -17,12 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from raymd.cli import run_command
 from raymd.config import EXAMPLE, FitConfig, commented_yaml, ordered_fields, parse_yaml
-from raymd.errors import RaymdError, UserError, nearest
+from raymd.errors import UserError, nearest
 from raymd.fields import about_of, flag, kind_of, metavar
 from raymd.student_options import OPTIONS, merge_students
 
-INTERRUPTED = 130
+STOPPED = "interrupted; --resume goes on with a run that had begun"
 NO_DATASET = (
     f"dataset {FitConfig.dataset}: none was given (--dataset cifar10, --dataset folder:DIR)"
 )
@@ -187,15 +188,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The words after the command; default: the process's own.
     """
-    try:
-        return _run(sys.argv[1:] if argv is None else list(argv))
-    except RaymdError as error:
-        kind = "" if error.exit_code == INTERRUPTED else "error: "
-        print(f"raymd: {kind}{' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("raymd: interrupted; --resume goes on with a run that had begun", file=sys.stderr)
-        return INTERRUPTED
+    return run_command(
+        lambda: _run(sys.argv[1:] if argv is None else list(argv)), interrupted=STOPPED
+    )
 
 
 def _run(words: Sequence[str]) -> int:

@@ -10,12 +10,11 @@ Flags that are not the study's own go to every run, as `raymd fit` takes them.
 """
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from functools import partial
 
-from raymd.cli import BROKEN_PIPE, INTERRUPTED
+from raymd.cli import run_command
 from raymd.errors import RaymdError, UserError
 from raymd.storage import Storage
 from raymd.view.text import count_of
@@ -30,7 +29,6 @@ from tuning.study.scales import check_has_data
 from tuning.study.tables import show as show_tables
 
 DOCUMENT = "study.json"
-STOPPED = "paper: interrupted; the same command again goes on"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,24 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The words after the command; default: the process's own.
     """
-    words = sys.argv[1:] if argv is None else list(argv)
-    try:
-        code = _run(words)
-        sys.stdout.flush()  # here, so that a reader that has gone is noticed inside the try
-    except RaymdError as error:
-        if error.exit_code == INTERRUPTED:
-            print(STOPPED, file=sys.stderr)
-        else:
-            print(f"paper: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print(STOPPED, file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # `... | head` has read enough; Python would complain once more when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    return code
+    return run_command(
+        lambda: _run(sys.argv[1:] if argv is None else list(argv)),
+        name="paper",
+        interrupted="interrupted; the same command again goes on",
+    )
 
 
 def _run(words: list[str]) -> int:

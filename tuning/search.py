@@ -11,11 +11,9 @@ and ordinary runs leave (docs/tuning.md). Exit codes are raymd's, and 1 if no po
 import sys
 from collections.abc import Sequence
 
-from raymd.errors import RaymdError
+from raymd.cli import run_command
 from tuning.hpo.decide import choose_algorithm, read_checked_space
 from tuning.hpo.flags import Asked, check_resumable, read_flags
-
-INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,14 +22,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The words after the command; default: the process's own.
     """
-    try:
-        return run(read_flags(sys.argv[1:] if argv is None else list(argv)))
-    except RaymdError as error:
-        print(f"search: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("search: interrupted; --resume goes on with it", file=sys.stderr)
-        return INTERRUPTED
+    return run_command(
+        lambda: run(read_flags(sys.argv[1:] if argv is None else list(argv))),
+        name="search",
+        interrupted="interrupted; --resume goes on with it",
+    )
 
 
 def run(asked: Asked) -> int:

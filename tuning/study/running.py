@@ -121,7 +121,7 @@ class Runner:
             raise
         except RaymdError as error:
             if error.exit_code == INTERRUPTED:
-                raise
+                raise KeyboardInterrupt from error
             self.announce(f"  failed: {error}")
             return str(error)
         seconds = self.clock() - started

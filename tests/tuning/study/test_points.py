@@ -84,7 +84,7 @@ def test_a_study_killed_anywhere_runs_only_what_is_missing(base, killed_at):
 
 def test_an_interrupted_run_ends_the_study(base):
     fits = Fits(md0=InterruptedRunError("stopped, and everything is committed"))
-    with pytest.raises(InterruptedRunError):
+    with pytest.raises(KeyboardInterrupt):
         runner(base, fits).run()
     assert fits.ran == [("independent", 0), ("md", 0)]
 
