@@ -10,7 +10,6 @@ from tests.chaos.scenarios import Scenario, resident, run_disturbed, sliced, und
 from tests.chaos.watcher import Watcher
 
 TWO = {"students": "resnet8,resnet8"}
-SHORT = Scenario("short", {**TWO, "epochs": "36", "cpus_per_worker": "0.5"})
 ON_NODES = Scenario(
     "on two nodes",
     {**TWO, "epochs": "108", "cpus_per_worker": "1", **resident(2)},
@@ -35,19 +34,11 @@ def kinds_killed(scenario: Scenario, kinds: list[str], folder: Path, *, seed: in
     return {kill["kind"] for kill in outcome["kills"]}
 
 
-@pytest.mark.slow
-@pytest.mark.ray
-@pytest.mark.timeout(900)
-def test_run_disturbed_at_random_moments_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    kinds = ["worker", "aggregator", "merge", "monitor"]
-    assert len(kinds_killed(SHORT, kinds, tmp_path, seed=0)) >= 3
-
-
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_run_on_two_nodes_survives_the_loss_of_anything(tmp_path: Path) -> None:
-    kinds = ["raylet", "worker", "group", "controller", "driver", "merge", "admission", "pause"]
+    kinds = ["raylet", "group", "controller", "driver", "merge", "pause"]
     assert {"raylet", "driver", "controller"} <= kinds_killed(ON_NODES, kinds, tmp_path, seed=1)
 
 
@@ -55,7 +46,7 @@ def test_run_on_two_nodes_survives_the_loss_of_anything(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_students_that_take_turns_survive_the_loss_of_anything(tmp_path: Path) -> None:
-    kinds = ["worker", "controller", "driver", "aggregator", "worker", "admission"]
+    kinds = ["worker", "driver", "aggregator", "monitor", "admission"]
     assert {"worker", "driver"} <= kinds_killed(TAKING_TURNS, kinds, tmp_path, seed=2)
 
 

@@ -55,11 +55,6 @@ WAYS = {
 }
 
 
-@pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest) -> Way:
-    return WAYS[request.param]
-
-
 def flags(way: Way) -> list[str]:
     return as_flags({**RUN, **way.flags})
 
@@ -110,9 +105,12 @@ def shared_memory() -> set[str]:
 # -- a Ray of its own ------------------------------------------------------------------------------
 
 
+# a run that succeeds on its own Ray is in every other file's tests
+@pytest.mark.parametrize("ended", ["failure", "terminated", "interrupted twice", "killed"])
 def test_own_ray_ends_with_its_run(
-    way: Way, command: list[Command], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ended: str, command: list[Command], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    way = WAYS[ended]
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     before = shared_memory()
     run = start(command, tmp_path, *flags(way))
@@ -168,9 +166,11 @@ def busy(hosts: Hosts) -> list[str]:
     return [name for name in titles if name.startswith("ray::") and name not in quiet]
 
 
+@pytest.mark.parametrize("ended", ["success", "interrupted", "killed"])
 def test_joined_cluster_is_left_as_it_was_found(
-    way: Way, cluster: Hosts, command: list[Command], tmp_path: Path
+    ended: str, cluster: Hosts, command: list[Command], tmp_path: Path
 ) -> None:
+    way = WAYS[ended]
     assert (alive(), groups(), taken(), busy(cluster)) == ([], [], {}, [])
     before = shared_memory()
     run = start(command, tmp_path, *flags(way), "--address", cluster.address)

@@ -55,7 +55,6 @@ def test_cohort_killed_in_the_middle_ends_with_the_bytes_of_a_run_without_ray(
     [
         {"method": "md", "slots": "1", "views": "0"},
         {"method": "md", "teacher": "live"},
-        {"method": "kd"},
         {"method": "kd-stored", "views": "2", "slots": "1"},
         {"method": "md", "soft_labels": "top_k:2", "soft_label_dtype": "float32"},
     ],
