@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+# tests without Ray run beside each other, a thread each; those with it have the machine to themselves
+BESIDE := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+ALONE := $(BIN)/python -m pytest
 
 .PHONY: setup fit test test-all chaos lint format clean
 
@@ -20,10 +23,12 @@ fit: $(STAMP)
 	$(BIN)/python -m raymd.fit --students resnet18,resnet50 $(ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BESIDE) -m 'not slow and not ray'
+	$(ALONE) -m 'ray and not slow'
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	$(BESIDE) -m 'slow and not ray'
+	$(ALONE) -m 'slow and ray'
 
 # the long one: an hour or so; called again it goes on where it was
 chaos: $(STAMP)
