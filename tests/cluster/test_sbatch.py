@@ -137,6 +137,14 @@ def test_the_heads_address_is_asked_of_another_node(make: Make) -> None:
     assert job.words_of("getent") == [["ahostsv4", "one"]]
 
 
+def test_a_head_without_an_address_is_named(make: Make) -> None:
+    job = make(hosts="one two")
+    (Path(job.environment["PATH"].partition(":")[0]) / "getent").write_text("#!/bin/sh\nexit 2\n")
+    assert job.run(*FLAGS) == 1
+    assert "node two does not know the address of one" in job.log.read_text()
+    assert job.words_of("ray") == []
+
+
 def test_leftovers_end_before_and_the_other_nodes_after(make: Make) -> None:
     job = make()
     assert job.run(*FLAGS) == 0

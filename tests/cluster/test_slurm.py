@@ -21,6 +21,7 @@ SETTINGS = {
     "precision": "fp32",
     "cpus_per_worker": "1",
     "checkpoint_every": "1s",
+    "name": "requeued",
 }
 
 pytestmark = [
@@ -53,6 +54,6 @@ def test_a_run_on_two_nodes_is_requeued_before_its_time_limit_and_ends_as_if_it_
     assert "goes on at epoch" in job.log
     again = {**SETTINGS, "storage": str(cluster.shared / "alone")}
     alone = fit_without_ray(FitConfig.from_mapping(again))
-    assert final_files(Storage.at(runs / f"slurm-{job.id}")) == final_files(alone)
+    assert final_files(Storage.at(runs / "requeued")) == final_files(alone)
     assert cluster.run("bash", "-c", "ls -d /tmp/raymd-* || true") == ""
     assert not [p for p in cluster.processes() if "ray" in p.name()]
