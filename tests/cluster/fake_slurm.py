@@ -21,11 +21,16 @@ printf '%s\\0' "${{0##*/}}" "$@" {END} >>"$FAKE_NOTES"
 """
 # what each does beside noting its words; the others do nothing
 COMMANDS = {
-    "srun": 'while [[ $1 == --* ]]; do shift; done; exec "$@"',
+    "srun": 'while [[ $1 == --* ]]; do shift; done; SLURMD_NODENAME=$FAKE_NODE exec "$@"',
     "scontrol": '[[ $1 == requeue ]] || echo "$FAKE_HOSTS"',
     "scancel": "",
-    # as the real one: 0 where Ray does not start; else the command's own
+    # as the real one: 0 where Ray does not start; else the command's own. The third time on a node
+    # that is not the head, the step is over.
     "ray": """
+if [[ $1 == symmetric-run && $SLURMD_NODENAME != "$RAYMD_HEAD" ]]; then
+    [[ $(grep -zcx symmetric-run "$FAKE_NOTES") == 3 ]] && kill $PPID
+    exit 0
+fi
 [[ $1 == symmetric-run && -z $FAKE_RAY_IS_BROKEN ]] || exit 0
 while [[ $1 != -- ]]; do shift; done; shift; exec "$@" """,
     "getent": 'echo "10.0.0.1 STREAM $2"',
@@ -34,7 +39,7 @@ ids = itertools.count(os.getpid() * 100)  # the script's folder in /tmp has it i
 
 
 class FakeJob:
-    """One start of the script.
+    """One start of the script; one of its nodes runs what srun starts, the head if none is named.
 
     Attributes:
         id: Of the job.
@@ -42,7 +47,13 @@ class FakeJob:
     """
 
     def __init__(
-        self, tmp_path: Path, *, raymd: str, hosts: str = "one", ray_is_broken: bool = False
+        self,
+        tmp_path: Path,
+        *,
+        raymd: str,
+        hosts: str = "one",
+        node: str = "",
+        ray_is_broken: bool = False,
     ) -> None:
         self.id = next(ids)
         self.folder = Path(f"/tmp/raymd-{self.id}-0")
@@ -57,6 +68,7 @@ class FakeJob:
             "PATH": f"{commands}:/usr/bin:/bin",
             "FAKE_NOTES": str(self.notes),
             "FAKE_HOSTS": hosts.replace(" ", "\n"),
+            "FAKE_NODE": node or hosts.split()[0],
             "FAKE_RAY_IS_BROKEN": "yes" if ray_is_broken else "",
             "SLURM_JOB_ID": str(self.id),
             "SLURM_JOB_NUM_NODES": str(len(hosts.split())),

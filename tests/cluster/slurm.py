@@ -144,7 +144,7 @@ class Job:
         path = Path(self.show()["StdOut"])
         return path.read_text() if path.exists() else ""
 
-    def wait_for(self, text: str, *, times: int = 1, timeout_s: float = 200) -> None:
+    def wait_for(self, text: str, *, times: int = 1, timeout_s: float = 400) -> None:
         """Wait until its log has a text so many times."""
 
         def printed() -> bool:
@@ -230,12 +230,12 @@ def _start_daemons(cluster: Slurm) -> None:
     shared = cluster.shared
     files = [f"--{name}-file={shared}/munge.{name}" for name in ("key", "pid", "log", "seed")]
     cluster.start(0, "munged", "--foreground", "--force", f"--socket={shared}/munge.socket", *files)
-    wait_until(lambda: (shared / "munge.socket").exists(), "munged", timeout_s=20)
+    wait_until(lambda: (shared / "munge.socket").exists(), "munged")
     cluster.start(0, "slurmctld", "-D")
     for number in range(len(cluster.hosts)):
         cluster.start(number, "slurmd", "-D", "-N", f"raymd{number + 1}")
     idle = " ".join(["idle"] * len(cluster.hosts))
-    wait_until(lambda: _states(cluster) == idle, "all nodes idle", timeout_s=60)
+    wait_until(lambda: _states(cluster) == idle, "all nodes idle")
 
 
 def _states(cluster: Slurm) -> str:

@@ -145,6 +145,13 @@ def test_a_head_without_an_address_is_named(make: Make) -> None:
     assert job.words_of("ray") == []
 
 
+def test_a_node_whose_ray_ends_before_the_heads_joins_again(make: Make) -> None:
+    job = make(hosts="one two", node="two")
+    assert job.run(*FLAGS) == 1
+    assert [words[0] for words in job.words_of("ray")] == ["stop", "symmetric-run"] * 3
+    assert job.words_of("scancel") == []
+
+
 def test_leftovers_end_before_and_the_other_nodes_after(make: Make) -> None:
     job = make()
     assert job.run(*FLAGS) == 0

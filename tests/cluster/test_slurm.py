@@ -27,7 +27,7 @@ SETTINGS = {
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.ray,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1500),
     pytest.mark.skipif(bool(missing()), reason=f"no Slurm: {missing()}"),
 ]
 
@@ -48,7 +48,7 @@ def test_a_run_on_two_nodes_is_requeued_before_its_time_limit_and_ends_as_if_it_
     )
     job.wait_for("cycle 2 alone")
     cluster.run("scancel", "--batch", "--signal=USR1", job.id)  # as Slurm does before the limit
-    wait_until(lambda: job.show()["Restarts"] == "1", "a requeue", timeout_s=200)
+    wait_until(lambda: job.show()["Restarts"] == "1", "a requeue", timeout_s=400)
     assert job.end(timeout_s=600) == "COMPLETED 0:0", job.log
     assert "SIGTERM: stopping" in job.log
     assert "goes on at epoch" in job.log
