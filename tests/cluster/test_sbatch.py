@@ -156,7 +156,7 @@ def test_leftovers_end_before_and_the_other_nodes_after(make: Make) -> None:
     job = make()
     assert job.run(*FLAGS) == 0
     assert [words[0] for words in job.words_of("ray")] == ["stop", "symmetric-run"]
-    assert job.words_of("scancel") == [[f"{job.id}.1"]]
+    assert job.words_of("scancel") == [["--signal=KILL", f"{job.id}.1"]]
 
 
 def test_each_job_has_a_token_that_stands_on_no_command_line(make: Make) -> None:
