@@ -3,7 +3,7 @@
     python -m tuning.search --space tuning/spaces/default.yaml --dataset cifar10 --samples 20
     python -m tuning.search --space tuning/spaces/quick.yaml          # minutes, on two CPU cores
     python -m tuning.search --resume --name NAME                      # after anything
-    python -m tuning.search --resume auto --name NAME --space FILE    # for queues: begins or goes on
+    python -m tuning.search --resume auto --name NAME --space FILE    # for queues: begin or go on
 
 Place on the data's way: in front of many runs. Flags and a space file enter; a table, search.json
 and ordinary runs leave (docs/tuning.md). Exit codes are raymd's, and 1 if no point finished.

@@ -142,8 +142,8 @@ def _resume(given: Mapping[str, Any]) -> Resume:
     text = str(given["resume"]).lower()
     if text not in get_args(Resume):
         raise UserError(
-            f"resume {text!r}: one of {', '.join(get_args(Resume))} (--resume; auto begins the named"
-            " search if there is none)"
+            f"resume {text!r}: one of {', '.join(get_args(Resume))} (--resume; auto begins the"
+            " named search if there is none)"
         )
     if text == "auto" and given.get("name") is None:
         raise UserError("--resume auto: which search? (--name)")
