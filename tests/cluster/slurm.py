@@ -108,9 +108,10 @@ class Slurm:
         """Submit a job from the repository's folder."""
         return Job(self, self.run("sbatch", "--parsable", *words).strip())
 
-    def processes(self) -> list[psutil.Process]:
-        """All processes of all hosts."""
-        return [child for host in self.hosts for child in host.children(recursive=True)]
+    def ray_processes(self) -> list[psutil.Process]:
+        """What there is of Ray on all hosts."""
+        hosts = {_space(host) for host in self.hosts}
+        return [p for p in psutil.process_iter(["name"]) if _is_ray(p) and _space(p) in hosts]
 
     def _on(self, host: int, *words: str) -> list[str]:
         spaces = ["--net", "--mount", "--pid", "--uts", f"--wd={REPOSITORY}"]
@@ -158,6 +159,19 @@ class Job:
         wait_until(lambda: self.show()["JobState"] in ENDED, "the job's end", timeout_s=timeout_s)
         fields = self.show()
         return f"{fields['JobState']} {fields['ExitCode']}"
+
+
+def _is_ray(process: psutil.Process) -> bool:
+    name = process.info["name"]
+    return name in ("raylet", "gcs_server") or name.startswith("ray::")
+
+
+def _space(process: psutil.Process) -> str:
+    """Which processes it lives among; empty if it has gone."""
+    try:
+        return str(Path(f"/proc/{process.pid}/ns/pid").readlink())
+    except OSError:
+        return ""
 
 
 @contextmanager

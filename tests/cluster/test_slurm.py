@@ -56,4 +56,4 @@ def test_a_run_on_two_nodes_is_requeued_before_its_time_limit_and_ends_as_if_it_
     alone = fit_without_ray(FitConfig.from_mapping(again))
     assert final_files(Storage.at(runs / "requeued")) == final_files(alone)
     assert cluster.run("bash", "-c", "ls -d /tmp/raymd-* || true") == ""
-    assert not [p for p in cluster.processes() if "ray" in p.name()]
+    wait_until(lambda: not cluster.ray_processes(), "an end of all Ray")
