@@ -9,8 +9,9 @@ checked by FitConfig.
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast, get_args
 
+from raymd.config import Resume
 from raymd.errors import UserError, unknown_name
 from raymd.fit import ACTIONS, STUDENT, build_parser, read_settings
 from raymd.objectives import OBJECTIVES
@@ -30,6 +31,7 @@ class Asked:
 
     Attributes:
         settings: Of raymd.fit, unread, for every point; ``storage``, ``name`` apart.
+        resume: "auto": go on with the named search if there is one, or else begin it.
         own: Which of the search's own flags were given.
     """
 
@@ -45,7 +47,7 @@ class Asked:
     search_epochs: bool = False
     storage: str = "runs"
     name: str | None = None
-    resume: bool = False
+    resume: Resume = "false"
 
 
 def build_search_parser() -> argparse.ArgumentParser:
@@ -111,7 +113,8 @@ def read_flags(argv: Sequence[str]) -> Asked:
     _check_names(own)
     flags = tuple(own)
     if "resume" in given:
-        own["resume"] = _resume(given.pop("resume"))
+        own["resume"] = _resume(given)
+        del given["resume"]
     for name in ("storage", "name"):
         if given.get(name) is not None:
             own[name] = str(given.pop(name))
@@ -135,12 +138,16 @@ def _truth(name: str, text: str) -> bool:
     return str(text).lower() == "true"
 
 
-def _resume(text: Any) -> bool:
-    if str(text).lower() not in ("true", "false"):
+def _resume(given: Mapping[str, Any]) -> Resume:
+    text = str(given["resume"]).lower()
+    if text not in get_args(Resume):
         raise UserError(
-            f"resume {text!r}: a search is begun, or gone on with by --resume (--resume)"
+            f"resume {text!r}: one of {', '.join(get_args(Resume))} (--resume; auto begins the"
+            " named search if there is none)"
         )
-    return str(text).lower() == "true"
+    if text == "auto" and given.get("name") is None:
+        raise UserError("--resume auto: which search? (--name)")
+    return cast(Resume, text)
 
 
 def _check_names(own: Mapping[str, Any]) -> None:

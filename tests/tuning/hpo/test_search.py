@@ -97,7 +97,8 @@ def test_a_killed_search_is_resumed_to_the_same_weights(tmp_path: Path) -> None:
     settings = {"epochs": 8, "td": 3, "subset": 300, "cpus_per_worker": 1}
     space = write_space(tmp_path / "space.yaml", {"t": [2, 4]}, **settings)
     words = ["--storage", str(tmp_path), "--name", "killed"]
-    begun = start("--space", space, "--max_concurrent", "1", *words)
+    words += ["--space", space, "--max_concurrent", "1", "--resume", "auto"]
+    begun = start(*words)
     told = ""
     while "epoch 2/8" not in told:
         assert begun.stdout is not None
@@ -109,7 +110,7 @@ def test_a_killed_search_is_resumed_to_the_same_weights(tmp_path: Path) -> None:
     begun.communicate()
     psutil.wait_procs(others, timeout=GONE_S)
 
-    resumed = start("--resume", *words)
+    resumed = start(*words)
     told, _ = resumed.communicate(timeout=800)
     assert resumed.returncode == 0, told
     points = outcome(tmp_path / "killed")["points"]
