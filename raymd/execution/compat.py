@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ray._private.worker
+import ray._raylet
 from ray._private.state import state
 from ray.core.generated import gcs_pb2 as _gcs_pb2
 from ray.util.placement_group import PlacementGroup, remove_placement_group
@@ -53,6 +54,15 @@ def session_folder() -> Path | None:
     node = getattr(ray._private.worker, "_global_node", None)
     folder = getattr(node, "get_session_dir_path", lambda: None)()
     return None if folder is None else Path(folder)
+
+
+def asks_token() -> bool | None:
+    """Whether the Ray that is connected asks for a token; None: not known."""
+    module: Any = ray._raylet
+    try:
+        return bool(module.get_authentication_mode() != module.AuthenticationMode.DISABLED)
+    except AttributeError:
+        return None
 
 
 def trainer_without_cleaner(trainer: type[Trainer]) -> type[Trainer]:

@@ -1,0 +1,111 @@
+"""Versions, processor and environment of a node, held against the driver's and raymd's needs."""
+
+import os
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, requires
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from raymd.environment import environment
+from raymd.execution.doctor.finding import Against, Level, Verdict
+
+PACKAGES = ("raymd", "ray", "torch", "torchvision", "numpy", "pyarrow")
+# what differs here cannot work together; the others change bits, or nothing
+EXACT = ("raymd", "ray")
+# variables that change what Ray does, with values that raymd cannot work with or should not
+UNFIT: Mapping[str, tuple[str, ...]] = {"RAY_TRAIN_V2_ENABLED": ("0", "false")}
+UNWISE: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "RAY_memory_monitor_refresh_ms": (
+        ("0",),
+        "Ray ends no worker when memory runs out, so the system may end Ray",
+    ),
+}
+
+
+def needs() -> dict[str, str]:
+    """What raymd needs of other packages, by name; empty where it was not installed but copied."""
+    try:
+        texts = requires("raymd") or []
+    except PackageNotFoundError:
+        return {}
+    wanted = [Requirement(text) for text in texts]
+    return {one.name: str(one.specifier) for one in wanted if one.marker is None}
+
+
+def judge_versions(found: Mapping[str, Any], against: Against) -> list[Verdict]:
+    """Each package that is missing, out of raymd's range, or another than the driver's."""
+    verdicts = [*_python(found, against)]
+    for package in PACKAGES:
+        verdicts += _package(package, found[package], against)
+    if verdicts:
+        return verdicts
+    names = ("python", *PACKAGES)
+    return [Verdict("ok", ", ".join(f"{name} {found[name]}" for name in names if found[name]))]
+
+
+def _python(found: Mapping[str, Any], against: Against) -> Iterator[Verdict]:
+    here, there = against.driver["python"], found["python"]
+    if here == there:
+        return
+    same_minor = here.split(".")[:2] == there.split(".")[:2]
+    yield Verdict(
+        "note" if same_minor else "problem",
+        f"python {there}, and the driver's is {here}",
+        "" if same_minor else f"use Python {here} on all nodes",
+    )
+
+
+def _package(package: str, version: str | None, against: Against) -> Iterator[Verdict]:
+    here, needed = against.driver[package], against.needs.get(package, "")
+    if version is None:
+        if here is not None:
+            yield Verdict("problem", f"no {package}", _install(package, here))
+    elif needed and not Requirement(f"x{needed}").specifier.contains(Version(version), True):
+        pip = f"pip install '{package}{needed}' on this node"
+        yield Verdict("problem", f"{package} {version}, and raymd needs {needed}", pip)
+    elif version != here:
+        level: Level = "problem" if package in EXACT else "warning"
+        found = f"{package} {version}, and the driver has {here or 'none'}"
+        yield Verdict(level, found, _install(package, here or version))
+
+
+def _install(package: str, version: str) -> str:
+    return f"the same on all nodes: pip install '{package}=={version}'"
+
+
+def judge_processor(found: Mapping[str, Any], against: Against) -> list[Verdict]:
+    """Its model, which weights depend on in their last bits."""
+    cpu, here = found["cpu"], against.driver["cpu"]
+    if cpu == here:
+        return [Verdict("ok", cpu)]
+    return [
+        Verdict(
+            "note",
+            f"{cpu}, and the driver's is {here}",
+            "weights are the same bit for bit only on one model; take nodes of one kind if you"
+            " need that",
+        )
+    ]
+
+
+def measure_variables() -> dict[str, str]:
+    """Those of the environment that the check looks at."""
+    return {name: os.environ[name] for name in (*UNFIT, *UNWISE) if name in os.environ}
+
+
+def judge_variables(found: Mapping[str, str], _: Against) -> list[Verdict]:
+    """Variables of Ray's with a value that does not go with raymd."""
+    verdicts = []
+    for name, value in found.items():
+        if value.lower() in UNFIT.get(name, ()):
+            verdicts.append(Verdict("problem", f"{name}={value}", f"unset {name}: raymd needs it"))
+        elif name in UNWISE and value in UNWISE[name][0]:
+            verdicts.append(Verdict("note", f"{name}={value}: {UNWISE[name][1]}", f"unset {name}"))
+    return verdicts or [Verdict("ok", "nothing in it changes how Ray works with raymd")]
+
+
+def measure_software() -> dict[str, Any]:
+    """Versions and processor, as result.json has them."""
+    return environment()
