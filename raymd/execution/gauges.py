@@ -1,4 +1,4 @@
-"""A run's gauges in Ray: on the metrics port of the driver's node, for Prometheus (docs/metrics.md).
+"""A run's gauges in Ray, on the metrics port of its driver's node (docs/metrics.md).
 
 Enters: events. Leaves: view/gauges.py's readings, said to Ray again and again: it forgets a gauge
 that was not set for two of its reports (20 s; Ray 2.60). So nothing of a run that was killed stays,

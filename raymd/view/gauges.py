@@ -85,13 +85,17 @@ class Gauges:
     def take(self, event: Mapping[str, Any], *, now: float) -> None:
         """Take in an event; ``now`` is the moment it came, on any clock."""
         self._state.add(event, now=now)
-        if event["event"] == "run_finished":
-            for student, scores in final_scores(event["result"]).items():
-                if student in self._sums:
-                    self._sums[student]["test_accuracy"] = scores["final/test_last"]
-        sums = self._sums.get(event.get("student", ""))
-        if sums is None:
-            return
+        student = self._state.students.get(event.get("student", ""))
+        if student is not None:
+            if student.doing is not None:
+                self._phases[student.id].add(student.doing)
+            self._add_up(self._sums[student.id], event)
+        elif event["event"] == "run_finished":
+            for who, scores in final_scores(event["result"]).items():
+                if who in self._sums:  # the ensemble is no student
+                    self._sums[who]["test_accuracy"] = scores["final/test_last"]
+
+    def _add_up(self, sums: dict[str, float], event: Mapping[str, Any]) -> None:
         match event["event"]:
             case "published":
                 sums["soft_label_bytes"] += event["bytes"]
@@ -137,9 +141,7 @@ class Gauges:
         doing: str | None = student.doing
         if self._ended and doing not in OVER:
             doing = "ended"
-        if doing is not None:
-            self._phases[student.id].add(doing)
-        for phase in sorted(self._phases[student.id]):
+        for phase in sorted(self._phases[student.id] | ({doing} if doing else set())):
             yield Reading("raymd_phase", {**tags, "phase": phase}, phase == doing)
 
     def _values(self, student: StudentNow, now: float) -> dict[str, float | None]:
