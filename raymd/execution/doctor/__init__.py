@@ -5,7 +5,7 @@
     finding.py      what a finding is, and how a check that fails becomes one
     checks.py       the checks of a node by itself: what to measure there, how it is judged
       software.py   versions, processor, environment
-      gpus.py       GPUs, their driver, and whether torch computes on them
+      gpus.py       GPUs, their driver, and whether torch computes on them: gpu_facts.py
       room.py       memory, shared memory, disk, CPUs, open files
     between.py      what lies between nodes: clocks, the network, names, the nodes that are gone
     storage_trip.py the run directory's storage, from every node

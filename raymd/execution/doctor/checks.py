@@ -3,14 +3,14 @@ a pure one that judges."""
 
 from typing import Any
 
-from raymd.execution.doctor import between, gpus, room, software
+from raymd.execution.doctor import between, gpu_facts, gpus, room, software
 from raymd.execution.doctor.finding import Against, Check, Failed, Finding, attempted, findings_of
 
 CHECKS = (
     Check("versions", software.measure_software, software.judge_versions),
     Check("processor", software.measure_software, software.judge_processor),
     Check("CPUs", room.measure_cpus, room.judge_cpus),
-    Check("GPUs", gpus.measure_gpus, gpus.judge_gpus),
+    Check("GPUs", gpu_facts.measure_gpus, gpus.judge_gpus),
     Check("memory", room.measure_memory, room.judge_memory),
     Check("shared memory", room.measure_shared_memory, room.judge_shared_memory),
     Check("disk of Ray", room.measure_disk, room.judge_disk),
