@@ -65,10 +65,9 @@ def main(argv: Sequence[str]) -> int:
     # only now: Ray and pyarrow take seconds to import, and a mistake needs none
     from raymd.execution.doctor.examine import examine
     from raymd.execution.doctor.finding import count
-    from raymd.storage import Storage
 
     examination = examine(
-        Storage.at(arguments.storage),
+        arguments.storage,
         address=arguments.address,
         device=arguments.device,
         verbose=arguments.verbose,

@@ -1,6 +1,6 @@
 """What lies between nodes: clocks, the network, host names, nodes that are gone, Ray's token.
 
-Enters: what examiner.py has measured, or Ray tells. Leaves: verdicts, and findings of the cluster.
+Enters: what examiner.py has measured, or Ray tells. Leaves: verdicts.
 """
 
 import ipaddress
@@ -8,9 +8,9 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from raymd.execution.doctor.finding import CLUSTER, Against, Failed, Finding, Node, Verdict
+from raymd.execution.doctor.finding import Against, Failed, Node, Verdict
 from raymd.view.text import count_of, duration, num_bytes
 
 # object stores refuse requests 15 minutes off, and certificates have a begin
@@ -165,7 +165,7 @@ def nodes_of(described: Sequence[Mapping[str, Any]]) -> list[Node]:
     ]
 
 
-def judge_lost(described: Sequence[Mapping[str, Any]]) -> list[Finding]:
+def judge_lost(described: Sequence[Mapping[str, Any]], _: Against) -> list[Verdict]:
     """Nodes that the cluster has lost without their being told to go."""
     lost = [
         one
@@ -173,40 +173,41 @@ def judge_lost(described: Sequence[Mapping[str, Any]]) -> list[Finding]:
         if not one["Alive"] and str(one.get("DeathReason", "")).endswith(UNEXPECTED)
     ]
     if not lost:
-        return []
+        return [Verdict("ok", "none")]
     last = lost[-1]
     name = f"{last['NodeManagerHostname']} ({last['NodeManagerAddress']})"
     said = f": {last['DeathReasonMessage']}" if last.get("DeathReasonMessage") else ""
     found = f"{count_of(len(lost), 'node')} lost so far, the last was {name}{said}"
     remedy = "a run goes on without them; spot instances go like that, else see the node's own logs"
-    return [Finding(CLUSTER, "lost nodes", "note", found, remedy)]
+    return [Verdict("note", found, remedy)]
 
 
-def judge_devices(nodes: Sequence[Node], device: str) -> list[Finding]:
+def judge_resources(nodes: Sequence[Node], against: Against) -> list[Verdict]:
     """Whether there is what the user means to train on."""
-    gpus = sum(node.gpus for node in nodes)
-    if device != "cuda" or gpus:
-        cpus = sum(node.cpus for node in nodes)
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+    if gpus or against.device != "cuda":
         found = f"{count_of(len(nodes), 'node')}, {cpus:g} CPUs and {gpus:g} GPUs that Ray counts"
-        return [Finding(CLUSTER, "resources", "ok", found)]
+        return [Verdict("ok", found)]
     remedy = "add nodes with GPUs, start Ray where they are to be seen, or --device cpu"
-    return [Finding(CLUSTER, "resources", "problem", "Ray counts no GPU on any node", remedy)]
+    return [Verdict("problem", "Ray counts no GPU on any node", remedy)]
 
 
-def judge_token(asks_token: bool | None, *, is_own: bool) -> list[Finding]:
-    """Whether the cluster lets in whoever reaches its ports.
+class Token(NamedTuple):
+    """Whether a Ray asks for a token (None: not known), and whether it is one of our own."""
 
-    Args:
-        asks_token: Whether it asks for a token; None: not known.
-        is_own: It is a Ray of our own, which ends with us.
-    """
-    if asks_token is None:
-        return []
-    if asks_token:
-        return [Finding(CLUSTER, "token", "ok", "asked for (RAY_AUTH_MODE=token)")]
+    is_asked: bool | None
+    is_own: bool
+
+
+def judge_token(token: Token, _: Against) -> list[Verdict]:
+    """Whether the cluster lets in whoever reaches its ports."""
+    if token.is_asked is None:
+        return [Verdict("note", "this Ray does not say whether it asks for one")]
+    if token.is_asked:
+        return [Verdict("ok", "asked for (RAY_AUTH_MODE=token)")]
     found = "not asked for: whoever reaches Ray's ports runs programs on it"
-    if is_own:
-        return [Finding(CLUSTER, "token", "note", found, "`ray get-auth-token --generate` once")]
+    if token.is_own:
+        return [Verdict("note", found, "`ray get-auth-token --generate` once")]
     remedy = "start Ray with RAY_AUTH_MODE=token and the same token on all nodes, and keep its"
     remedy += " ports from other machines"
-    return [Finding(CLUSTER, "token", "warning", found, remedy)]
+    return [Verdict("warning", found, remedy)]

@@ -1,6 +1,6 @@
 """The whole examination: a Ray -> facts of every node -> findings.
 
-    examination = examine(address=None, storage=Storage.at("runs"), device="auto")
+    examination = examine("runs", address=None, device="auto")
 
 What a node does not answer is a finding; nothing here raises for what it finds.
 """
@@ -9,12 +9,14 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
 from raymd.environment import environment
 from raymd.execution.compat import asks_token
 from raymd.execution.doctor import between
+from raymd.execution.doctor.between import Token
 from raymd.execution.doctor.checks import judge_all
 from raymd.execution.doctor.examiner import (
     ANSWER_S,
@@ -61,7 +63,7 @@ class Examination:
 
 
 def examine(
-    storage: Storage,
+    storage: str,
     *,
     address: str | None = None,
     device: str = "auto",
@@ -71,7 +73,7 @@ def examine(
     """Look at every node of a cluster, or at this machine.
 
     Args:
-        storage: Where runs would go.
+        storage: Folder or URI where runs would go; one that cannot be used is a finding.
         address: The cluster's; None: ``RAY_ADDRESS``, or a Ray of our own on this machine.
         device: What the user means to train on.
         verbose: Let Ray's own output through.
@@ -84,20 +86,29 @@ def examine(
     with connected(address=address, verbose=verbose) as where:
         described = ray.nodes()
         nodes = between.nodes_of(described)
-        cluster = [
-            Finding(CLUSTER, "Ray", "ok", where),
-            *between.judge_devices(nodes, device),
-            *between.judge_lost(described),
-            *between.judge_token(asks_token(), is_own=where.startswith(OWN)),
-        ]
+        cluster = _of_cluster(where, nodes, described, device)
         with examiners(nodes) as actors:
             of_nodes = list(_of_nodes(nodes, actors, storage, device, say))
     names = tuple(node.name for node in nodes)
     return Examination(where, names, (*cluster, *of_nodes))
 
 
+def _of_cluster(
+    where: str, nodes: Sequence[Node], described: Sequence[Mapping[str, Any]], device: str
+) -> list[Finding]:
+    """What is no node's alone."""
+    against = Against(Node("", CLUSTER, ""), len(nodes), device=device)
+    token = attempted(lambda: Token(asks_token(), is_own=where.startswith(OWN)))
+    return [
+        Finding(CLUSTER, "Ray", "ok", where),
+        *findings_of("resources", nodes, between.judge_resources, against),
+        *findings_of("lost nodes", described, between.judge_lost, against),
+        *findings_of("token", token, between.judge_token, against),
+    ]
+
+
 def _of_nodes(
-    nodes: Sequence[Node], actors: Mapping[str, ray.actor.ActorHandle], storage: Storage,
+    nodes: Sequence[Node], actors: Mapping[str, ray.actor.ActorHandle], storage: str,
     device: str, say: Say,
 ) -> Iterator[Finding]:  # fmt: skip
     """Ask all that answer; findings node by node."""
@@ -126,25 +137,35 @@ def _silent(node: Node, failed: Failed) -> Finding:
 
 
 def _links(
-    nodes: Sequence[Node], actors: Mapping[str, ray.actor.ActorHandle], storage: Storage, say: Say
+    nodes: Sequence[Node], actors: Mapping[str, ray.actor.ActorHandle], storage: str, say: Say
 ) -> list[tuple[str, Judge, Answers]]:
     """What lies between the nodes that answer: check, how it is judged, facts by node."""
     if not nodes:
         return []
     say("comparing clocks, sending objects round")
+    compared = _all_failed(actors, attempted(lambda: clocks(actors)))
     stored, fetched = transfers(nodes, actors)
-    found: list[tuple[str, Judge, Answers]] = [
-        ("clock", between.judge_clock, clocks(actors)),
+    say(f"using storage {storage}")
+    trips = _all_failed(actors, attempted(lambda: storage_trips(storage, actors)))
+    return [
+        ("clock", between.judge_clock, compared),
         ("object store", between.judge_store, stored),
         ("network", between.judge_network, fetched),
+        ("storage", judge_trip, trips),
     ]
-    say(f"using storage {storage.uri}")
-    return [*found, ("storage", judge_trip, storage_trips(storage, actors))]
 
 
-def storage_trips(storage: Storage, actors: Mapping[str, ray.actor.ActorHandle]) -> Answers:
+def _all_failed(actors: Mapping[str, Any], answers: Answers | Failed) -> Answers:
+    """The answers; where asking itself has failed, that of every node."""
+    return dict.fromkeys(actors, answers) if isinstance(answers, Failed) else answers
+
+
+def storage_trips(uri: str, actors: Mapping[str, ray.actor.ActorHandle]) -> Answers:
     """What each node did with the storage; all is removed again, and a folder that was made."""
-    probe = Probe(storage, uuid.uuid4().hex)
+    probe = attempted(lambda: Probe(Storage.at(uri), uuid.uuid4().hex))
+    if isinstance(probe, Failed):
+        return dict.fromkeys(actors, StorageTrip(f"the driver cannot use it: {probe.reason}"))
+    storage = probe.storage
     was_there = attempted(lambda: storage.exists(""))
     written = attempted(lambda: probe.write("driver"))
     if isinstance(written, Failed):

@@ -3,7 +3,7 @@
 import pytest
 
 from raymd.execution.doctor import between
-from raymd.execution.doctor.between import Clock, OwnName, Transfer, clock_of
+from raymd.execution.doctor.between import Clock, OwnName, Token, Transfer, clock_of
 from raymd.execution.doctor.finding import Failed
 from raymd.execution.doctor.storage_trip import StorageTrip, judge_trip
 from tests.execution.doctor.facts import AGAINST, NODE, against, levels
@@ -102,25 +102,27 @@ def test_nodes_that_were_lost_are_worth_knowing_and_those_told_to_go_are_not():
     lost = described(
         name="two", alive=False, DeathReason="UNEXPECTED_TERMINATION", DeathReasonMessage="no pulse"
     )
-    assert between.judge_lost([described(), told]) == []
-    (finding,) = between.judge_lost([described(), told, lost])
-    assert (finding.node, finding.level) == ("cluster", "note")
-    assert finding.found == "1 node lost so far, the last was two (10.0.0.1): no pulse"
+    assert levels(between.judge_lost([described(), told], AGAINST)) == ["ok"]
+    (verdict,) = between.judge_lost([described(), told, lost], AGAINST)
+    assert levels([verdict]) == ["note"]
+    assert verdict.found == "1 node lost so far, the last was two (10.0.0.1): no pulse"
 
 
 def test_cluster_without_gpus_is_a_problem_for_who_wants_them():
-    assert between.judge_devices([NODE], "auto")[0].level == "ok"
-    (finding,) = between.judge_devices([NODE], "cuda")
-    assert finding.level == "problem"
-    assert "--device cpu" in finding.remedy
+    assert levels(between.judge_resources([NODE], AGAINST)) == ["ok"]
+    (verdict,) = between.judge_resources([NODE], against(device="cuda"))
+    assert levels([verdict]) == ["problem"]
+    assert "--device cpu" in verdict.remedy
 
 
-def test_cluster_that_asks_for_no_token():
-    assert between.judge_token(None, is_own=False) == []
-    assert between.judge_token(True, is_own=False)[0].level == "ok"
-    assert between.judge_token(False, is_own=True)[0].level == "note"
-    (finding,) = between.judge_token(False, is_own=False)
-    assert (finding.level, "RAY_AUTH_MODE=token" in finding.remedy) == ("warning", True)
+@pytest.mark.parametrize(
+    ("is_asked", "is_own", "expected"),
+    [
+        (True, False, "ok"), (None, False, "note"), (False, True, "note"), (False, False, "warning")
+    ],
+)  # fmt: skip
+def test_cluster_that_asks_for_no_token(is_asked, is_own, expected):
+    assert levels(between.judge_token(Token(is_asked, is_own), AGAINST)) == [expected]
 
 
 @pytest.mark.parametrize(
