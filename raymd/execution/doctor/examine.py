@@ -13,7 +13,6 @@ from typing import Any
 
 import ray
 
-from raymd.environment import environment
 from raymd.execution.compat import asks_token
 from raymd.execution.doctor import between
 from raymd.execution.doctor.between import Token
@@ -37,7 +36,7 @@ from raymd.execution.doctor.finding import (
     attempted,
     findings_of,
 )
-from raymd.execution.doctor.software import needs
+from raymd.execution.doctor.software import measure_software, needs
 from raymd.execution.doctor.storage_trip import StorageTrip, judge_trip
 from raymd.execution.ray_setup import OWN, connected
 from raymd.execution.shared_storage import Probe
@@ -116,7 +115,7 @@ def _of_nodes(
     facts = ask(actors, lambda _, actor: actor.measure.remote(), timeout_s=START_S)
     awake = [node for node in nodes if not isinstance(facts[node.id], Failed)]
     links = _links(awake, {node.id: actors[node.id] for node in awake}, storage, say)
-    driver, needed = environment(), needs()
+    driver, needed = measure_software(), needs()
     for node in nodes:
         against = Against(node, len(nodes), driver, needed, device)
         if isinstance(facts[node.id], Failed):

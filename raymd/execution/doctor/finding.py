@@ -73,7 +73,7 @@ class Against:
     Attributes:
         node: The node, as Ray describes it.
         nodes: How many the cluster has.
-        driver: Versions and processor of the driver (environment.py).
+        driver: Versions and processor of the driver (software.py).
         needs: The versions that raymd needs: a specifier such as ``>=2.7`` by package.
         device: What the user means to train on: ``auto``, ``cpu``, ``cuda`` or ``mps``.
     """

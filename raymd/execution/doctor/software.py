@@ -3,18 +3,21 @@
 import os
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
 from typing import Any
 
+import xxhash
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+import raymd
 from raymd.environment import environment
 from raymd.execution.doctor.finding import Against, Level, Verdict
 
 PACKAGES = ("raymd", "ray", "torch", "torchvision", "numpy", "pyarrow")
 # what differs here cannot work together; the others change bits, or nothing
 EXACT = ("raymd", "ray")
-# variables that change what Ray does, with values that raymd cannot work with or should not
+# variables of Ray's, with values that raymd cannot work with, or should not
 UNFIT: Mapping[str, tuple[str, ...]] = {"RAY_TRAIN_V2_ENABLED": ("0", "false")}
 UNWISE: Mapping[str, tuple[tuple[str, ...], str]] = {
     "RAY_memory_monitor_refresh_ms": (
@@ -36,7 +39,7 @@ def needs() -> dict[str, str]:
 
 def judge_versions(found: Mapping[str, Any], against: Against) -> list[Verdict]:
     """Each package that is missing, out of raymd's range, or another than the driver's."""
-    verdicts = [*_python(found, against)]
+    verdicts = [*_python(found, against), *_raymd(found, against)]
     for package in PACKAGES:
         verdicts += _package(package, found[package], against)
     if verdicts:
@@ -55,6 +58,16 @@ def _python(found: Mapping[str, Any], against: Against) -> Iterator[Verdict]:
         f"python {there}, and the driver's is {here}",
         "" if same_minor else f"use Python {here} on all nodes",
     )
+
+
+def _raymd(found: Mapping[str, Any], against: Against) -> Iterator[Verdict]:
+    same_version = found["raymd"] == against.driver["raymd"]
+    if same_version and found["code"] != against.driver["code"]:
+        yield Verdict(
+            "warning",
+            "raymd's code there is not the driver's, though its version is",
+            "bring all nodes to one state of the checkout, or install one wheel on all",
+        )
 
 
 def _package(package: str, version: str | None, against: Against) -> Iterator[Verdict]:
@@ -107,5 +120,14 @@ def judge_variables(found: Mapping[str, str], _: Against) -> list[Verdict]:
 
 
 def measure_software() -> dict[str, Any]:
-    """Versions and processor, as result.json has them."""
-    return environment()
+    """Versions and processor, as result.json has them; and the checksum of raymd's own code, which
+    changes in a checkout while its version does not."""
+    return {**environment(), "code": _code()}
+
+
+def _code() -> str:
+    folder = Path(raymd.__file__).parent
+    digest = xxhash.xxh3_64()
+    for file in sorted(folder.rglob("*.py")):
+        digest.update(f"{file.relative_to(folder)}".encode() + file.read_bytes())
+    return str(digest.hexdigest())

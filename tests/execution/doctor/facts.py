@@ -14,6 +14,7 @@ SOFTWARE = {
     "numpy": "2.1.0",
     "pyarrow": "20.0.0",
     "cpu": "EPYC",
+    "code": "c0de",
 }
 AGAINST = Against(NODE, nodes=1, driver=SOFTWARE, needs={"torch": ">=2.7", "ray": "<3,>=2.60"})
 

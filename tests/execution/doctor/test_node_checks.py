@@ -18,6 +18,8 @@ GB = 10**9
         ({"python": "3.11.9"}, "note", "python 3.11.9, and the driver's is 3.11.7"),
         ({"python": "3.12.1"}, "problem", "python 3.12.1"),
         ({"raymd": "0.2.0"}, "problem", "raymd 0.2.0, and the driver has 0.1.0"),
+        ({"code": "beef"}, "warning", "raymd's code there is not the driver's"),
+        ({"raymd": "0.2.0", "code": "beef"}, "problem", "raymd 0.2.0"),
         ({"ray": "2.61.0"}, "problem", "ray 2.61.0"),
         ({"torch": None}, "problem", "no torch"),
         ({"torch": "2.6.0"}, "problem", "torch 2.6.0, and raymd needs >=2.7"),
