@@ -16,7 +16,7 @@ CHECKS = (
     Check("disk of Ray", room.measure_disk, room.judge_disk),
     Check("open files", room.measure_open_files, room.judge_open_files),
     Check("host name", between.measure_own_name, between.judge_own_name),
-    Check("variables", software.measure_variables, software.judge_variables),
+    Check("variables", software.measure_variables, software.judge_node_variables),
 )
 
 

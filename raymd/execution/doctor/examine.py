@@ -36,7 +36,12 @@ from raymd.execution.doctor.finding import (
     attempted,
     findings_of,
 )
-from raymd.execution.doctor.software import measure_software, needs
+from raymd.execution.doctor.software import (
+    judge_driver_variables,
+    measure_software,
+    measure_variables,
+    needs,
+)
 from raymd.execution.doctor.storage_trip import StorageTrip, judge_trip
 from raymd.execution.ray_setup import OWN, connected
 from raymd.execution.shared_storage import Probe
@@ -102,6 +107,7 @@ def _of_cluster(
         Finding(CLUSTER, "Ray", "ok", where),
         *findings_of("resources", nodes, between.judge_resources, against),
         *findings_of("lost nodes", described, between.judge_lost, against),
+        *findings_of("driver's variables", measure_variables(), judge_driver_variables, against),
         *findings_of("token", token, between.judge_token, against),
     ]
 

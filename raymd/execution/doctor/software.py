@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import xxhash
 from packaging.requirements import Requirement
@@ -17,13 +17,24 @@ from raymd.execution.doctor.finding import Against, Level, Verdict
 PACKAGES = ("raymd", "ray", "torch", "torchvision", "numpy", "pyarrow")
 # what differs here cannot work together; the others change bits, or nothing
 EXACT = ("raymd", "ray")
-# variables of Ray's, with values that raymd cannot work with, or should not
-UNFIT: Mapping[str, tuple[str, ...]] = {"RAY_TRAIN_V2_ENABLED": ("0", "false")}
-UNWISE: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "RAY_memory_monitor_refresh_ms": (
-        ("0",),
-        "Ray ends no worker when memory runs out, so the system may end Ray",
-    ),
+
+
+class Unfit(NamedTuple):
+    """A variable of Ray's with a value that does not go with raymd: which, how bad, and why."""
+
+    value: str
+    level: Level
+    why: str
+
+
+# read where the driver is, and on every node
+OF_DRIVER = {
+    "RAY_TRAIN_V2_ENABLED": Unfit("0", "problem", "raymd needs Ray Train's second version")
+}
+OF_NODE = {
+    "RAY_memory_monitor_refresh_ms": Unfit(
+        "0", "note", "Ray ends no worker when memory runs out, so the system may end Ray"
+    )
 }
 
 
@@ -105,18 +116,26 @@ def judge_processor(found: Mapping[str, Any], against: Against) -> list[Verdict]
 
 def measure_variables() -> dict[str, str]:
     """Those of the environment that the check looks at."""
-    return {name: os.environ[name] for name in (*UNFIT, *UNWISE) if name in os.environ}
+    return {name: os.environ[name] for name in (*OF_DRIVER, *OF_NODE) if name in os.environ}
 
 
-def judge_variables(found: Mapping[str, str], _: Against) -> list[Verdict]:
-    """Variables of Ray's with a value that does not go with raymd."""
-    verdicts = []
-    for name, value in found.items():
-        if value.lower() in UNFIT.get(name, ()):
-            verdicts.append(Verdict("problem", f"{name}={value}", f"unset {name}: raymd needs it"))
-        elif name in UNWISE and value in UNWISE[name][0]:
-            verdicts.append(Verdict("note", f"{name}={value}: {UNWISE[name][1]}", f"unset {name}"))
-    return verdicts or [Verdict("ok", "nothing in it changes how Ray works with raymd")]
+def judge_node_variables(found: Mapping[str, str], _: Against) -> list[Verdict]:
+    """Variables that Ray reads on every node."""
+    return _variables(found, OF_NODE)
+
+
+def judge_driver_variables(found: Mapping[str, str], _: Against) -> list[Verdict]:
+    """Variables that Ray reads in the driver."""
+    return _variables(found, OF_DRIVER)
+
+
+def _variables(found: Mapping[str, str], unfit: Mapping[str, Unfit]) -> list[Verdict]:
+    bad = [
+        Verdict(one.level, f"{name}={one.value}: {one.why}", f"unset {name}")
+        for name, one in unfit.items()
+        if found.get(name) == one.value
+    ]
+    return bad or [Verdict("ok", "nothing in it changes how Ray works with raymd")]
 
 
 def measure_software() -> dict[str, Any]:

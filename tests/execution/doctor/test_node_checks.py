@@ -58,16 +58,15 @@ def test_another_processor_is_worth_knowing():
 
 
 @pytest.mark.parametrize(
-    ("variables", "expected"),
-    [
-        ({}, ["ok"]),
-        ({"RAY_TRAIN_V2_ENABLED": "1", "RAY_memory_monitor_refresh_ms": "250"}, ["ok"]),
-        ({"RAY_TRAIN_V2_ENABLED": "0"}, ["problem"]),
-        ({"RAY_memory_monitor_refresh_ms": "0"}, ["note"]),
-    ],
+    ("value", "of_driver", "of_node"), [("1", "ok", "ok"), ("0", "problem", "note")]
 )
-def test_variables_of_rays_that_raymd_cannot_work_with(variables, expected):
-    assert levels(software.judge_variables(variables, AGAINST)) == expected
+def test_variables_count_where_ray_reads_them(monkeypatch, value, of_driver, of_node):
+    for name in (*software.OF_DRIVER, *software.OF_NODE):
+        monkeypatch.setenv(name, value)
+    found = software.measure_variables()
+    assert levels(software.judge_driver_variables(found, AGAINST)) == [of_driver]
+    assert levels(software.judge_node_variables(found, AGAINST)) == [of_node]
+    assert levels(software.judge_node_variables({}, AGAINST)) == ["ok"]
 
 
 def test_little_memory_is_a_warning():
