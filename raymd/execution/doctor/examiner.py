@@ -130,24 +130,28 @@ def transfers(nodes: Sequence[Node], actors: Mapping[str, Any]) -> tuple[Answers
     Returns:
         By node: how it put its own, and how it fetched that of the node before; or Failed.
     """
-    smallest = min(node.store_bytes for node in nodes)
-    size = min(OBJECT_BYTES, smallest // SHARE_OF_STORE)
+    size = min(OBJECT_BYTES, min(node.store_bytes for node in nodes) // SHARE_OF_STORE)
     put = ask(actors, lambda _, actor: actor.put.remote(size), timeout_s=ANSWER_S)
     held = [node for node in nodes if not isinstance(put[node.id], Failed)]
-    if len(held) > 1:
-        before = dict(zip([node.id for node in held], [held[-1], *held[:-1]], strict=True))
-        fetched = ask(
-            {node.id: actors[node.id] for node in held},
-            lambda node, actor: actor.fetch.remote(put[before[node].id][1], before[node].name),
-            timeout_s=ANSWER_S + CLOCK_S,
-        )
-        named = {
-            node: Failed(f"nothing came from {before[node].name}: {got.reason}")
-            if isinstance(got, Failed)
-            else got
-            for node, got in fetched.items()
-        }
-    else:
-        named = {}
     stored = {node: one if isinstance(one, Failed) else one[0] for node, one in put.items()}
-    return stored, named
+    return stored, _fetched(held, actors, {node.id: put[node.id][1] for node in held})
+
+
+def _fetched(
+    nodes: Sequence[Node], actors: Mapping[str, Any], held: Mapping[str, list[Any]]
+) -> Answers:
+    """By node how it fetched what the one before it holds; nothing where it is alone."""
+    if len(nodes) < 2:
+        return {}
+    before = {node.id: nodes[place - 1] for place, node in enumerate(nodes)}
+    got = ask(
+        {node: actors[node] for node in before},
+        lambda node, actor: actor.fetch.remote(held[before[node].id], before[node].name),
+        timeout_s=ANSWER_S + CLOCK_S,
+    )
+    return {
+        node: Failed(f"nothing came from {before[node].name}: {one.reason}")
+        if isinstance(one, Failed)
+        else one
+        for node, one in got.items()
+    }
