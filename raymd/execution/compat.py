@@ -24,6 +24,8 @@ CLEANER = "PlacementGroupCleanerCallback"
 CONTROLLER = "TrainController"
 Trainer = TypeVar("Trainer")
 gcs_pb2: Any = _gcs_pb2  # its classes are made when it is imported
+# DeathReason in ray.nodes() of a node that nobody has told to go: NodeDeathInfo's number (2.60)
+UNEXPECTED = 2
 
 
 @contextmanager

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from raymd.execution.compat import UNEXPECTED
 from raymd.execution.doctor.finding import Against, Failed, Node, Verdict
 from raymd.view.text import count_of, duration, num_bytes
 
 # object stores refuse requests 15 minutes off, and certificates have a begin
 SKEW_S, GREAT_SKEW_S = 1.0, 300.0
 SLOW_NETWORK, SLOW_STORE = 60e6, 200e6  # bytes/s: less than a network of 1 Gbit/s has
-UNEXPECTED = "UNEXPECTED_TERMINATION"
 
 
 @dataclass(frozen=True)
@@ -167,11 +167,7 @@ def nodes_of(described: Sequence[Mapping[str, Any]]) -> list[Node]:
 
 def judge_lost(described: Sequence[Mapping[str, Any]], _: Against) -> list[Verdict]:
     """Nodes that the cluster has lost without their being told to go."""
-    lost = [
-        one
-        for one in described
-        if not one["Alive"] and str(one.get("DeathReason", "")).endswith(UNEXPECTED)
-    ]
+    lost = [one for one in described if not one["Alive"] and one.get("DeathReason") == UNEXPECTED]
     if not lost:
         return [Verdict("ok", "none")]
     last = lost[-1]

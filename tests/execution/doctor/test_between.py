@@ -2,6 +2,7 @@
 
 import pytest
 
+from raymd.execution.compat import UNEXPECTED
 from raymd.execution.doctor import between
 from raymd.execution.doctor.between import Clock, OwnName, Token, Transfer, clock_of
 from raymd.execution.doctor.finding import Failed
@@ -98,10 +99,8 @@ def test_nodes_are_told_apart():
 
 
 def test_nodes_that_were_lost_are_worth_knowing_and_those_told_to_go_are_not():
-    told = described(alive=False, DeathReason="AUTOSCALER_DRAIN_IDLE")
-    lost = described(
-        name="two", alive=False, DeathReason="UNEXPECTED_TERMINATION", DeathReasonMessage="no pulse"
-    )
+    told = described(alive=False, DeathReason=4)
+    lost = described(name="two", alive=False, DeathReason=UNEXPECTED, DeathReasonMessage="no pulse")
     assert levels(between.judge_lost([described(), told], AGAINST)) == ["ok"]
     (verdict,) = between.judge_lost([described(), told, lost], AGAINST)
     assert levels([verdict]) == ["note"]
