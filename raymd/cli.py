@@ -34,6 +34,9 @@ VERBS = {
     "plan": Verb("raymd.commands.plan", "what a fit would do and need, without training"),
     "predict": Verb("raymd.commands.predict", "classify images with a finished run"),
     "evaluate": Verb("raymd.commands.evaluate", "measure a finished run on its test images"),
+    "doctor": Verb(
+        "raymd.commands.doctor", "look for what would stand in a run's way, on all nodes"
+    ),
     "clean": Verb("raymd.commands.clean", "list or remove what interrupted runs left behind"),
     "pack": Verb("raymd.commands.pack", "make Arrow files of images, to train on ImageNet"),
 }

@@ -1,4 +1,4 @@
-"""Where a run took place: versions and processor, for result.json and for bug reports."""
+"""Where this process runs: versions and processor, for result.json and bug reports; memory left."""
 
 import os
 import platform
@@ -48,3 +48,18 @@ def _num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def available_bytes() -> int:
+    """Memory that can still be used here: of the machine, or of the container if less."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        memory = next(int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        pass  # not Linux
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return memory
+    return memory if limit == "max" else min(memory, int(limit))

@@ -5,14 +5,13 @@ Up to 64 pixels a side, images are stored as networks see them. Above, they are 
 of 256/224 of that side, so that crops of the side can be drawn from them batch by batch.
 """
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from raymd.data.augment import SMALL_SIDE
+from raymd.environment import available_bytes
 from raymd.errors import DataError
 
 LARGE_SIDE = 224
@@ -133,18 +132,3 @@ def check_memory(num_images: int, geometry: Geometry, *, channels: int, name: st
             f"{name}: {too_large(num_images, geometry, channels=channels)}; take smaller images "
             f"(--image_size, now {geometry.image_size}) or fewer (--subset)"
         )
-
-
-def available_bytes() -> int:
-    """Memory that can still be used here: of the machine, or of the container if less."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        memory = next(int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        pass  # not Linux
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-    except OSError:
-        return memory
-    return memory if limit == "max" else min(memory, int(limit))

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from raymd.data.columns import content_sizes, encoded_of, map_column, read_schema, whole_column
 from raymd.data.decode import Encoded
-from raymd.data.geometry import available_bytes
+from raymd.environment import available_bytes
 from raymd.errors import DataError
 
 ID_COLUMN = "id"

@@ -21,7 +21,9 @@
     ray_setup.py   connecting to Ray, quietly, and leaving it as it was; own_ray.py: on odd machines
     shared_storage.py  whether all nodes see the same folder
     signals.py     Ctrl-C and SIGTERM
-    telling.py     who is told of a run: terminal, programs, TensorBoard, W&B, a callback
+    telling.py     who is told of a run: terminal, programs, TensorBoard, W&B, a callback, and
+                   Ray's metrics: gauges.py
+    doctor/        `raymd doctor`: facts of every node, and what would stand in a run's way
     remains.py     what runs that crashed have left in Ray, for `raymd clean`
 
     trial.py       a point of a search (tuning/) as a trial of Ray Tune: its seeds' runs

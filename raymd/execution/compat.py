@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ray._private.worker
+import ray._raylet
 from ray._private.state import state
 from ray.core.generated import gcs_pb2 as _gcs_pb2
 from ray.util.placement_group import PlacementGroup, remove_placement_group
@@ -23,6 +24,8 @@ CLEANER = "PlacementGroupCleanerCallback"
 CONTROLLER = "TrainController"
 Trainer = TypeVar("Trainer")
 gcs_pb2: Any = _gcs_pb2  # its classes are made when it is imported
+# DeathReason in ray.nodes() of a node that nobody has told to go: NodeDeathInfo's number (2.60)
+UNEXPECTED = 2
 
 
 @contextmanager
@@ -53,6 +56,15 @@ def session_folder() -> Path | None:
     node = getattr(ray._private.worker, "_global_node", None)
     folder = getattr(node, "get_session_dir_path", lambda: None)()
     return None if folder is None else Path(folder)
+
+
+def asks_token() -> bool | None:
+    """Whether the Ray that is connected asks for a token; None: not known."""
+    module: Any = ray._raylet
+    try:
+        return bool(module.get_authentication_mode() != module.AuthenticationMode.DISABLED)
+    except AttributeError:
+        return None
 
 
 def trainer_without_cleaner(trainer: type[Trainer]) -> type[Trainer]:

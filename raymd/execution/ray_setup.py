@@ -30,6 +30,7 @@ TRAIN_ENVIRONMENT = {
 # end it after a second without work.
 OWN_RAY = {"idle_worker_killing_time_threshold_ms": 3_600_000}
 CONNECT_TIMEOUT_S = 5.0
+OWN = "a Ray of its own on this machine"
 NOISY_LOGGERS = ("ray", "ray.train", "ray.tune", "ray.data")
 
 
@@ -79,7 +80,7 @@ def _own(verbose: bool) -> Iterator[str]:
         at_last.enter_context(own_ray.marked(session_folder()))
         store = int(ray.cluster_resources().get("object_store_memory", 0))
         note = own_ray.store_note(shared_memory, store=store, folder=place.folder)
-        yield "; ".join(filter(None, ["a Ray of its own on this machine", place.note, note]))
+        yield "; ".join(filter(None, [OWN, place.note, note]))
 
 
 @contextmanager

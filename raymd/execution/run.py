@@ -82,10 +82,9 @@ def fit(
     if result is not None:
         telling.announce(f"{run.name} is finished already; its result:")
         _tidy(run)
-    else:
-        result = _train(config, run, telling, interruption)
-    telling.finish(run, result)
-    return result
+        telling.finish(run, result)
+        return result
+    return _train(config, run, telling, interruption)
 
 
 def _train(
@@ -114,6 +113,7 @@ def _train(
             telling.close()
             mark_ended(run)
             raise
+        telling.finish(run, result)  # while there is a Ray to tell, whose metrics show the end
     _tidy(run)
     return result
 

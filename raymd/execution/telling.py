@@ -1,4 +1,5 @@
-"""What is told of a run, and to whom: the terminal, programs, TensorBoard, W&B, a callback.
+"""What is told of a run, and to whom: the terminal, programs, TensorBoard, W&B, Ray's metrics, a
+callback.
 
 Announcements come before anything is known of the run and events after; both go through here.
 Which viewers there are is decided by the configuration; what they show is raymd/view's.
@@ -11,11 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import ray
 from rich.console import Console
 
 from raymd.config import FitConfig
 from raymd.errors import UserError
 from raymd.exchange.blocks import read_losses
+from raymd.execution.gauges import RayGauges
 from raymd.execution.opening import Run
 from raymd.execution.plan import Plan
 from raymd.execution.standings import standings
@@ -27,6 +30,7 @@ from raymd.student_options import members_of
 from raymd.view import events
 from raymd.view.about import About
 from raymd.view.board import Board
+from raymd.view.gauges import Gauges
 from raymd.view.json_lines import JsonLines
 from raymd.view.lines import Lines
 from raymd.view.live import LiveView, can_show
@@ -87,9 +91,11 @@ class Telling:
             UserError: W&B was asked for and cannot begin.
         """
         history = read_history(run.storage) if run.resumed else []
-        viewers = self._screen(about(run, plan), history)
+        known = about(run, plan)
+        viewers = self._screen(known, history)
         self._viewers = self._fan_out(viewers)  # to be closed, should a log refuse to begin
-        self._viewers = self._fan_out([*viewers, *self._logs(run, history), *self._callback()])
+        logs = [*self._logs(run, history), *_metrics(run, known, history)]
+        self._viewers = self._fan_out([*viewers, *logs, *self._callback()])
         self.show(_run_started(run, self._announced))
         for event in _ended_before(run):
             self._viewers.show(event)
@@ -185,6 +191,14 @@ class _Callback:
 
     def close(self) -> None:
         """Nothing is left to do."""
+
+
+def _metrics(run: Run, about: About, history: list[dict[str, Any]]) -> list[Viewer]:
+    """Always on: nobody has to ask for what a cluster's Prometheus collects, and it costs nothing
+    where there is none."""
+    if not ray.is_initialized():
+        return []
+    return [RayGauges(Gauges(run.name, about=about, history=history))]
 
 
 def new_console() -> Console:

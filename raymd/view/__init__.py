@@ -8,6 +8,7 @@
     json_lines.py                     ... as JSON, for programs
     board.py, wandb_log.py            ... for TensorBoard and W&B: measures.py, heat_map.py,
                                       tfevents.py
+    gauges.py                         ... as gauges, for raymd/execution to hand to Ray
     summary.py                        the result as a table
     frames.py, plots.py               result and history as pandas tables and a Plotly figure
     text.py, cells.py, time_left.py   numbers as text, columns that fit, the time left

@@ -1,7 +1,8 @@
 """Several viewers of one run: each gets every event, and none can harm the run.
 
 Enters: events, as they come to the driver. Leaves: the same with their time, to a terminal
-(lines.py, live.py), a program (json_lines.py), TensorBoard (board.py) or W&B (wandb_log.py).
+(lines.py, live.py), a program (json_lines.py), TensorBoard (board.py), W&B (wandb_log.py) or Ray's
+metrics (gauges.py).
 """
 
 import contextlib

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from raymd.data.decode import UnreadableImageError, decode, read_header
-from raymd.data.geometry import Geometry, available_bytes, choose_geometry
+from raymd.data.geometry import Geometry, choose_geometry
+from raymd.environment import available_bytes
 
 SAME = Geometry(6, 8, 8)
 

@@ -11,13 +11,19 @@ import pytest
 from PIL import Image
 
 from raymd.cli import VERBS
-from raymd.commands import clean, evaluate, pack, predict
+from raymd.commands import clean, doctor, evaluate, pack, predict
 from raymd.config import FitConfig
 from raymd.fit import ACTIONS, read_settings
 from tests.docs.messages import ROOT
 from tests.docs.pages import PAGES, blocks, is_run, raymd_words, write_files
 
-PARSERS = {"predict": predict, "evaluate": evaluate, "clean": clean, "pack": pack}
+PARSERS = {
+    "predict": predict,
+    "evaluate": evaluate,
+    "clean": clean,
+    "doctor": doctor,
+    "pack": pack,
+}
 # pages whose Python is run; that of the others shows parts of programs
 PYTHON_PAGES = ("docs/start.md", "docs/own.md", "docs/choosing.md")
 STUDY = "students: resnet8,resnet20\n"

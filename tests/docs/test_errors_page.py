@@ -6,7 +6,7 @@ import re
 import pytest
 
 from raymd.cli import VERBS
-from raymd.commands import clean, evaluate, pack, predict
+from raymd.commands import clean, doctor, evaluate, pack, predict
 from raymd.fit import build_parser
 from tests.docs.messages import ROOT, Module, all_messages, tidy
 
@@ -46,9 +46,10 @@ def test_every_row_says_why_and_what_to_do():
 
 
 def test_page_speaks_of_flags_that_exist():
-    parsers = [build_parser(), *(verb.build_parser() for verb in (clean, evaluate, predict, pack))]
+    verbs = (clean, doctor, evaluate, predict, pack)
+    parsers = [build_parser(), *(verb.build_parser() for verb in verbs)]
     known = {flag for parser in parsers for flag in parser._option_string_actions}
-    assert set(VERBS) == {"fit", "plan", "predict", "evaluate", "clean", "pack"}
+    assert set(VERBS) == {"fit", "plan", "predict", "evaluate", "doctor", "clean", "pack"}
     # of other programs; "--…" and "--student.…" stand for names
     known |= {"--gres", "--…", "--student"}
     assert set(re.findall(r"(?<![\w-])--(?:[a-z_]+|…)", PAGE)) - known == set()
