@@ -1,7 +1,7 @@
 """The clusters' files as Ray reads them, and an AWS of moto's in this process."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,10 @@ from ray.autoscaler.tags import (
     TAG_RAY_NODE_STATUS,
     TAG_RAY_USER_NODE_TYPE,
 )
+from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
+from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
+from ray.autoscaler.v2.utils import ResourceRequestUtil
+from ray.core.generated.autoscaler_pb2 import ClusterResourceConstraint
 
 from cluster.aws import prepare
 from tests.docs.messages import ROOT
@@ -44,6 +48,32 @@ def read(name: str) -> dict[str, Any]:
     """A cluster's file, as `ray up` reads it."""
     config: dict[str, Any] = yaml.safe_load((CLUSTER / name).read_text())
     return config
+
+
+def launched(
+    config: dict[str, Any], bundles: Sequence[Mapping[str, float]], *, lacking: str = ""
+) -> dict[str, int]:
+    """Nodes of each type that Ray's autoscaler starts beside the head, for what a run waits for.
+
+    Args:
+        config: The cluster's, with the node types' resources.
+        bundles: As the admission asks for them by request_resources.
+        lacking: A node type that could not be had just now.
+    """
+    scaling = AutoscalingConfig(config, skip_content_hash=True)
+    requests = [ResourceRequestUtil.make(dict(bundle)) for bundle in bundles]
+    wanted = ResourceRequestUtil.group_by_count(requests)
+    reply = ResourceDemandScheduler().schedule(
+        SchedulingRequest(
+            disable_launch_config_check=True,
+            node_type_configs=scaling.get_node_type_configs(),
+            max_num_nodes=scaling.get_max_num_nodes(),
+            cluster_resource_constraints=[ClusterResourceConstraint(resource_requests=wanted)],
+            recoverable_resource_availabilities={lacking: 0.0},
+        )
+    )
+    assert not reply.infeasible_cluster_resource_constraints
+    return {request.instance_type: request.count for request in reply.to_launch}
 
 
 def forget() -> None:

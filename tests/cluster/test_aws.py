@@ -9,7 +9,7 @@ from ray.autoscaler._private.util import prepare_config
 
 from raymd.execution.cluster import HEAD, grown
 from raymd.execution.plan import make_plan
-from tests.cluster.conftest import SSH_FROM, account, begin, provider_of, read
+from tests.cluster.conftest import SSH_FROM, account, begin, launched, provider_of, read
 
 pytestmark = pytest.mark.slow  # moto's AWS answers in tens of seconds
 
@@ -73,11 +73,13 @@ def test_ray_fills_in_what_the_nodes_have(booted):
     assert types["gpu_spot"]["priority"] > types["gpu"].get("priority", 0)
 
 
-def test_a_run_on_the_head_alone_plans_with_all_that_may_come(booted):
+def test_a_run_on_the_head_alone_plans_with_all_that_may_come_and_gets_it(booted):
     nodes = grown([HEAD_NODE], booted.config)
     assert len(nodes) == 1 + booted.config["max_workers"]
     plan = make_plan({"resnet50": 2, "resnet18": 1}, nodes=nodes)
     assert (plan.placement, plan.slots, plan.device) == ("resident", 3, "cuda")
+    assert launched(booted.config, plan.bundles) == {"gpu_spot": 3}
+    assert launched(booted.config, plan.bundles, lacking="gpu_spot") == {"gpu": 3}
     assert plan.worker_resources == {"CPU": 16.0, "GPU": 1.0}
     many = make_plan({f"resnet8-{i}": 1 for i in range(12)}, nodes=nodes)
     assert (many.placement, many.slots) == ("sliced", 8)

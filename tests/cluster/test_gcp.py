@@ -21,7 +21,7 @@ from ray.autoscaler.tags import TAG_RAY_NODE_KIND, TAG_RAY_NODE_NAME
 
 from raymd.execution.cluster import HEAD, grown
 from raymd.execution.plan import make_plan
-from tests.cluster.conftest import CLUSTER, read
+from tests.cluster.conftest import CLUSTER, launched, read
 
 DESCRIBED = Path(googleapiclient.__file__).parent / "discovery_cache/documents/compute.v1.json"
 SCHEMAS = json.loads(DESCRIBED.read_text())["schemas"]
@@ -162,9 +162,11 @@ def test_region_and_zone_agree_everywhere(bodies):
         assert disk["initializeParams"]["diskType"].startswith(f"zones/{zone}/")
 
 
-def test_a_run_on_the_head_alone_plans_with_all_that_may_come():
+def test_a_run_on_the_head_alone_plans_with_all_that_may_come_and_gets_it():
     config = prepare_config(filled())
     nodes = grown([{HEAD: 1.0, "memory": 1e9}], config)
     assert len(nodes) == 1 + config["max_workers"]
     plan = make_plan({"resnet50": 2, "resnet18": 1}, nodes=nodes)
     assert (plan.placement, plan.slots, plan.device) == ("resident", 3, "cuda")
+    assert launched(config, plan.bundles) == {"gpu_spot": 3}
+    assert launched(config, plan.bundles, lacking="gpu_spot") == {"gpu": 3}
