@@ -71,10 +71,10 @@ def preview(config: FitConfig, *, announce: Announce = lambda _: None) -> Previe
                 f"{run.storage.uri}/result.json (another --name begins a new run)"
             )
         with connected(address=config.address, verbose=config.verbose) as where:
-            nodes = alive_nodes()
-            plan = plan_of(config, run, nodes, announce=announce)
+            plan = plan_of(config, run, alive_nodes(), announce=announce)
             announce(f"cluster: {where}; taking a few steps of each student ...")
             measured = measure(run, plan)
+            nodes = alive_nodes()  # an autoscaler may have brought some for it
         startup_s = measured.ready_at - started
         return Foresight(config, run, plan, where, nodes, measured, startup_s).preview()
 

@@ -1,4 +1,4 @@
-"""The commands and Python of README.md and docs/*.md.
+"""The commands and Python of README.md, cluster/README.md and docs/*.md.
 
 A fenced block is marked as not to be run by ``<!-- not run: REASON -->`` in the line above it, a
 single command by ``# not run: REASON`` at its end, Python by the same in its first line. A block
@@ -13,7 +13,11 @@ from pathlib import Path
 
 from tests.docs.messages import ROOT
 
-PAGES = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+PAGES = (
+    "README.md",
+    "cluster/README.md",
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+)
 NOT_RUN = "not run: "
 _FENCE = re.compile(
     rf"^(?:<!-- {NOT_RUN}(?P<reason>.+?) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)^```$",

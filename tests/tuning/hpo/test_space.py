@@ -153,7 +153,7 @@ def test_what_may_not_be_searched_are_settings_that_exist():
     assert NOT_SEARCHED.keys() <= {entry.name for entry in dataclasses.fields(FitConfig)}
 
 
-@pytest.mark.parametrize("name", ["default", "quick"])
+@pytest.mark.parametrize("name", ["default", "imagenet", "quick"])
 def test_the_spaces_that_come_along_are_right(name):
     checked, configs = read_checked_space(read_flags(["--space", f"tuning/spaces/{name}.yaml"]))
     assert len(configs) > 4

@@ -1,0 +1,212 @@
+"""Make what a cluster on AWS stands on, and write it into cluster/aws.yaml.
+
+    python -m cluster.aws.prepare --region us-west-2 --bucket BUCKET --ssh_from YOUR.IP/32
+
+Place on the way: once before `ray up`, by somebody who may make roles. Made are a bucket, the roles
+of head and workers (the policies beside this file), spot's service role, and a security group that
+lets in the cluster's own nodes and, by SSH, whom you name. Found is the newest image. Called again,
+it makes only what has changed: where SSH may come from, the image, the policies.
+"""
+
+import argparse
+import ipaddress
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from raymd.errors import RaymdError, UserError
+
+HERE = Path(__file__).parent
+YAML = HERE.parent / "aws.yaml"
+IMAGE = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
+POLICIES = {"raymd-head": ("head", "worker"), "raymd-worker": ("worker",)}
+GROUP = "raymd"
+SSH = 22
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command: 0, or 2 for a mistake.
+
+    Args:
+        argv: The words after the command; default: the process's own.
+    """
+    parser = argparse.ArgumentParser(prog="prepare", description=__doc__.partition("\n")[0])
+    parser.add_argument("--region", required=True, help="such as us-west-2")
+    parser.add_argument("--bucket", required=True, help="of the data and the results")
+    parser.add_argument("--ssh_from", required=True, help="who may use SSH: addresses as a CIDR")
+    parser.add_argument("--vpc", help="the network's id; default: the region's default network")
+    parser.add_argument("--yaml", type=Path, default=YAML, help="the file to fill in")
+    asked = parser.parse_args(argv)
+    try:
+        filled = prepare(asked.region, asked.bucket, ssh_from=asked.ssh_from, vpc=asked.vpc)
+        asked.yaml.write_text(fill_in(asked.yaml.read_text(), **filled))
+    except (RaymdError, BotoCoreError, ClientError) as error:
+        print(f"prepare: error: {error}", file=sys.stderr)
+        return 2
+    print(f"{asked.yaml}: {', '.join(filled.values())}; next: ray up -y {asked.yaml}")
+    return 0
+
+
+def prepare(region: str, bucket: str, *, ssh_from: str, vpc: str | None = None) -> dict[str, str]:
+    """Make what is not there yet; gives back what fill_in takes.
+
+    Args:
+        region: Of the cluster and the bucket.
+        bucket: Its name; one that is there has to be yours.
+        ssh_from: Addresses that may use SSH, as a CIDR.
+        vpc: Id of the network; None: the region's default one.
+
+    Raises:
+        UserError: SSH would be open to everybody, or there is no such network.
+        ClientError: AWS refuses.
+    """
+    check_narrow(ssh_from)
+    ec2 = boto3.client("ec2", region)
+    group = make_group(ec2, vpc or default_vpc(ec2, region), ssh_from=ssh_from)
+    make_bucket(boto3.client("s3", region), bucket, region)
+    iam = boto3.client("iam", region)
+    for role, policies in POLICIES.items():
+        make_role(iam, role, policies, bucket=bucket)
+    with there_already("InvalidInput", "EntityAlreadyExists"):
+        iam.create_service_linked_role(AWSServiceName="spot.amazonaws.com")
+    image = boto3.client("ssm", region).get_parameter(Name=IMAGE)["Parameter"]["Value"]
+    return {"region": region, "image": image, "group": group}
+
+
+def check_narrow(ssh_from: str) -> None:
+    """See that SSH is opened to some addresses, not to all.
+
+    Raises:
+        UserError: it is not.
+    """
+    try:
+        network = ipaddress.IPv4Network(ssh_from)
+    except ValueError as error:
+        raise UserError(f"ssh_from {ssh_from}: {error}; takes such as 203.0.113.7/32") from error
+    if network.prefixlen < 8:
+        raise UserError(
+            f"ssh_from {ssh_from}: would open SSH to {network.num_addresses:,} addresses; takes /8"
+            " and narrower, such as 203.0.113.7/32"
+        )
+
+
+def default_vpc(ec2: Any, region: str) -> str:
+    """Id of the region's default network.
+
+    Raises:
+        UserError: it has none.
+    """
+    found = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
+    if not found:
+        raise UserError(f"region {region} has no default VPC: name one with public subnets (--vpc)")
+    return str(found[0]["VpcId"])
+
+
+def make_group(ec2: Any, vpc: str, *, ssh_from: str) -> str:
+    """The cluster's security group: its nodes reach each other, SSH comes from where it may.
+
+    Args:
+        ec2: boto3's client.
+        vpc: Id of the network.
+        ssh_from: A CIDR; those of earlier calls are closed.
+    """
+    filters = [{"Name": "vpc-id", "Values": [vpc]}, {"Name": "group-name", "Values": [GROUP]}]
+    found = ec2.describe_security_groups(Filters=filters)["SecurityGroups"]
+    group = found[0] if found else _new_group(ec2, vpc)
+    inside = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group["GroupId"]}]}
+    # opened before others are closed, so that a running cluster is never cut off
+    for rule in (inside, _ssh(ssh_from)):
+        with there_already("InvalidPermission.Duplicate"):
+            ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[rule])
+    before = [rule for rule in group["IpPermissions"] if rule.get("FromPort") == SSH]
+    cidrs = {each["CidrIp"] for rule in before for each in rule["IpRanges"]} - {ssh_from}
+    if closed := [_ssh(cidr) for cidr in sorted(cidrs)]:
+        ec2.revoke_security_group_ingress(GroupId=group["GroupId"], IpPermissions=closed)
+    return str(group["GroupId"])
+
+
+def _ssh(cidr: str) -> dict[str, Any]:
+    ranges = [{"CidrIp": cidr}]
+    return {"IpProtocol": "tcp", "FromPort": SSH, "ToPort": SSH, "IpRanges": ranges}
+
+
+def _new_group(ec2: Any, vpc: str) -> dict[str, Any]:
+    made = ec2.create_security_group(
+        GroupName=GROUP, VpcId=vpc, Description="raymd: nodes reach each other, SSH by prepare.py"
+    )
+    return {"GroupId": made["GroupId"], "IpPermissions": []}
+
+
+def make_bucket(s3: Any, bucket: str, region: str) -> None:
+    """A private bucket, unless it is yours already."""
+    # us-east-1 is S3's default, and the one region that may not be named
+    place = {} if region == "us-east-1" else {"LocationConstraint": region}
+    with there_already("BucketAlreadyOwnedByYou"):
+        s3.create_bucket(Bucket=bucket, **({"CreateBucketConfiguration": place} if place else {}))
+    s3.put_public_access_block(
+        Bucket=bucket,
+        PublicAccessBlockConfiguration={
+            "BlockPublicAcls": True,
+            "IgnorePublicAcls": True,
+            "BlockPublicPolicy": True,
+            "RestrictPublicBuckets": True,
+        },
+    )
+
+
+def make_role(iam: Any, role: str, policies: Sequence[str], *, bucket: str) -> None:
+    """A role for EC2 with an instance profile of the same name.
+
+    Args:
+        iam: boto3's client.
+        role: Its name.
+        policies: Names of files beside this one.
+        bucket: Which the policies name.
+    """
+    with there_already("EntityAlreadyExists"):
+        trust = (HERE / "trust-policy.json").read_text()
+        iam.create_role(RoleName=role, AssumeRolePolicyDocument=trust)
+    for policy in policies:
+        text = (HERE / f"{policy}-policy.json").read_text().replace("BUCKET", bucket)
+        iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=text)
+    with there_already("EntityAlreadyExists"):
+        iam.create_instance_profile(InstanceProfileName=role)
+    with there_already("LimitExceeded"):  # a profile holds one role
+        iam.add_role_to_instance_profile(InstanceProfileName=role, RoleName=role)
+
+
+@contextmanager
+def there_already(*codes: str) -> Iterator[None]:
+    """Making what is there already is no error."""
+    try:
+        yield
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in codes:
+            raise
+
+
+def fill_in(text: str, *, region: str, image: str, group: str) -> str:
+    """The cluster's YAML with these in it; comments stay.
+
+    Raises:
+        UserError: a place to fill in is not there.
+    """
+    for pattern, value in (
+        (r"(?<=^  region: )\S+", region),
+        (r"(?<=ImageId: )ami-\w+", image),
+        (r"(?<=SecurityGroupIds: \[)sg-\w+", group),
+    ):
+        text, count = re.subn(pattern, value, text, flags=re.MULTILINE)
+        if not count:
+            raise UserError(f"no place for {value} (no match of {pattern}): name the file (--yaml)")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())
