@@ -1,0 +1,261 @@
+"""A real cluster on this machine: `ray up`, a job, a host lost in mid-run, `ray down`.
+
+    python -m tests.cluster.e2e          # make e2e-cluster
+
+Three hosts (hosts.py) are set up by cluster/local.yaml as it stands, but for addresses, user and key.
+Two students train on two of them, all of Ray is killed on one, and the run must end with the bytes
+of one that nobody disturbed. Exit code 0: all was as it must be; 77: hosts cannot be made here.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.cluster.hosts import (
+    FOLDER,
+    ROOT,
+    Host,
+    in_a_world,
+    make_hosts,
+    missing,
+    private_key,
+    shared_folder,
+)
+from tests.waiting import wait_until
+
+SKIPPED = 77
+LIMIT_S = 900.0
+STEP_S = 300.0  # the longest that one command may take
+TAIL_LINES = 40
+DASHBOARD = "http://127.0.0.1:8265"
+TRAINING = "ray::RayTrainWorker"
+RUN = "e2e"
+FLAGS = {
+    "students": "resnet8,resnet14",
+    "dataset": "digits",
+    "epochs": "42",
+    "tin": "2",
+    "td": "12",
+    "precision": "fp32",
+    "lr": "0.02",
+    "batch_size": "64",
+    "cpus_per_worker": "1",
+    "checkpoint_every": "2s",
+    "name": RUN,
+}
+
+
+@dataclass
+class Laptop:
+    """Where the commands are typed.
+
+    Attributes:
+        folder: Of the cluster's YAML and of each command's output.
+        started: When the world began, in seconds of the monotonic clock.
+        running: What was begun and not waited for.
+    """
+
+    folder: Path
+    started: float = field(default_factory=time.monotonic)
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        print(f"{time.monotonic() - self.started:5.0f} s  {text}", flush=True)
+
+    def begin(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+        """Start a command; what it prints goes to NAME.log."""
+        with (self.folder / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        self.running.append(process)
+        return process
+
+    def run(self, name: str, *command: str) -> str:
+        """A command's output, once it ended well."""
+        code = self.begin(name, *command).wait(STEP_S)
+        output = self.output(name)
+        assert code == 0, f"{' '.join(command)} ended with {code}"
+        return output
+
+    def output(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def end(self) -> None:
+        for process in self.running:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def main(argv: Sequence[str] = ()) -> int:
+    """All of it; returns the exit code."""
+    if FOLDER in os.environ:
+        return _inside()
+    reason = missing()
+    if reason:
+        print(f"skipped: {reason}")
+        return SKIPPED
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the world's folder goes too
+    return in_a_world([sys.executable, "-m", "tests.cluster.e2e"], timeout_s=LIMIT_S)
+
+
+def _inside() -> int:
+    os.setsid()  # Ctrl-C is for the one who made the world, and ends it
+    folder = Path(os.environ[FOLDER]) / "logs"
+    folder.mkdir()
+    laptop = Laptop(folder)
+    hosts: list[Host] = []
+    try:
+        hosts += make_hosts(3)
+        laptop.say(f"hosts: {', '.join(f'{host.name} {host.address}' for host in hosts)}")
+        with _cluster(laptop, hosts):
+            lose_a_host(laptop, hosts)
+        compare(laptop)
+    except (AssertionError, subprocess.SubprocessError) as error:
+        for log in (*folder.glob("*.log"), *_logs_of_ray(hosts)):
+            print(f"\n--- {log}", *_tail(log), sep="\n")
+        print(f"\nFAILED: {error}")
+        return 1
+    finally:
+        laptop.end()
+    laptop.say("all as it must be")
+    return 0
+
+
+@contextmanager
+def _cluster(laptop: Laptop, hosts: Sequence[Host]) -> Iterator[None]:
+    """`ray up`, and `ray down` once the block ended well."""
+    config = write_config(laptop.folder, hosts)
+    os.environ |= {
+        "RAY_UP_enable_autoscaler_v2": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_API_SERVER_ADDRESS": DASHBOARD,
+    }
+    laptop.run("token", "ray", "get-auth-token", "--generate")
+    laptop.run("up", "ray", "up", "--yes", str(config))
+    laptop.say("ray up: the head is there")
+    laptop.begin("dashboard", "ray", "dashboard", str(config))
+    check_token()
+    laptop.say(f"{DASHBOARD} asks for the token")
+    wait_until(lambda: len(alive_nodes(laptop)) == len(hosts), f"{len(hosts)} nodes")
+    laptop.say(f"{len(hosts)} nodes")
+    yield
+    laptop.run("down", "ray", "down", "--yes", str(config))
+    laptop.say("ray down")
+    # workers that have lost their head give up after a minute
+    wait_until(lambda: not any(host.ray_processes() for host in hosts), "hosts without Ray")
+    laptop.say("no process of Ray's is left on any host")
+
+
+def write_config(folder: Path, hosts: Sequence[Host]) -> Path:
+    """cluster/local.yaml with these hosts and their key."""
+    config = yaml.safe_load((ROOT / "cluster" / "local.yaml").read_text())
+    head, *workers = (host.address for host in hosts)
+    config["provider"] |= {"head_ip": head, "worker_ips": workers}
+    config["auth"] = {"ssh_user": "root", "ssh_private_key": str(private_key())}
+    path = folder / "local.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def check_token() -> None:
+    """Without the token the dashboard answers nobody."""
+
+    def status() -> int:
+        try:
+            with urllib.request.urlopen(f"{DASHBOARD}/api/jobs/", timeout=10) as reply:
+                return int(reply.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    code = wait_until(status, f"an answer of {DASHBOARD}")
+    assert code == 401, f"{DASHBOARD}/api/jobs/ answered {code} without a token"
+
+
+def alive_nodes(laptop: Laptop) -> list[dict[str, Any]]:
+    """The cluster's nodes, from Ray's state."""
+    listed = laptop.run("nodes", "ray", "list", "nodes", "--format", "json")
+    nodes = json.loads(listed[listed.index("[") : listed.rindex("]") + 1])
+    return [node for node in nodes if node["state"] == "ALIVE"]
+
+
+def lose_a_host(laptop: Laptop, hosts: Sequence[Host]) -> None:
+    """Train on the cluster, and kill a host that holds a student, which is not the head."""
+    flags = [word for name, value in FLAGS.items() for word in (f"--{name}", value)]
+    fit = ["python", "-m", "raymd.fit", "--storage", "/srv/raymd/runs", *flags]
+    job = laptop.begin("job", "ray", "job", "submit", "--working-dir", ".", "--", *fit)
+    _wait_for(laptop, job, "cycle 1 distil")
+    holders = _holders(hosts)
+    laptop.say(f"students train on {' and '.join(host.name for host in holders)}")
+    assert len(holders) == 2, "each student was to have a host of its own"
+    lost = holders[-1]
+    assert lost is not hosts[0]
+    laptop.say(f"killed {lost.kill_ray()} processes of {lost.name}")
+    _wait_for(laptop, job, " restarted at epoch ")
+    laptop.say(f"goes on on {' and '.join(host.name for host in _holders(hosts))}")
+    assert job.wait(STEP_S) == 0, "the job was to end well"
+    laptop.say("the job ended well")
+
+
+def _holders(hosts: Sequence[Host]) -> list[Host]:
+    """Those on which a student trains."""
+    return [
+        host
+        for host in hosts
+        if any(line.startswith(TRAINING) for line in host.ray_processes().values())
+    ]
+
+
+def _wait_for(laptop: Laptop, job: subprocess.Popen[bytes], text: str) -> None:
+    def printed() -> bool:
+        output = laptop.output("job")
+        assert job.poll() is None, f"the job ended before {text!r}"
+        return text in output
+
+    wait_until(printed, f"{text!r} in the job's output", timeout_s=STEP_S)
+
+
+def compare(laptop: Laptop) -> None:
+    """What lies in the shared storage is what the same settings give without Ray."""
+    from raymd.config import FitConfig
+    from raymd.storage import Storage
+    from tests.execution.conftest import fit_without_ray
+    from tests.training.conftest import final_files
+
+    run = Storage.at(shared_folder() / "runs" / RUN)
+    result = json.loads(run.read("result.json").to_pybytes())
+    accuracies = {student["id"]: student["accuracy"] for student in result["students"]}
+    laptop.say(f"result.json: {accuracies}")
+    alone = Path(os.environ[FOLDER]) / "alone"
+    reference = fit_without_ray(FitConfig.from_mapping({**FLAGS, "storage": str(alone)}))
+    expected, found = final_files(reference), final_files(run)
+    different = [name for name in expected if found.get(name) != expected[name]]
+    assert not different and found.keys() == expected.keys(), f"other bytes in {different}"
+    laptop.say(f"{len(found)} files have the bytes of an undisturbed run without Ray")
+
+
+def _logs_of_ray(hosts: Sequence[Host]) -> list[Path]:
+    names = ("monitor.*", "job-driver-*", "raylet.out", "gcs_server.out")
+    folders = [host.folder / "tmp" / "ray" / "session_latest" / "logs" for host in hosts[:1]]
+    return [log for folder in folders for name in names for log in folder.glob(name)]
+
+
+def _tail(log: Path) -> list[str]:
+    return log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
