@@ -2,9 +2,9 @@
 
     python -m tests.cluster.e2e          # make e2e-cluster
 
-Three hosts (hosts.py) are set up by cluster/local.yaml as it stands, but for addresses, user and key.
-Two students train on two of them, all of Ray is killed on one, and the run must end with the bytes
-of one that nobody disturbed. Exit code 0: all was as it must be; 77: hosts cannot be made here.
+Three hosts (hosts.py) are set up by cluster/local.yaml as it stands, but for addresses, user and
+key. Two students train on two of them, all of Ray is killed on one, and the run must end with the
+bytes of one that nobody disturbed. Exit code 0: all was as it must be; 77: no hosts can be made.
 """
 
 import json
@@ -242,8 +242,9 @@ def compare(laptop: Laptop) -> None:
     alone = Path(os.environ[FOLDER]) / "alone"
     reference = fit_without_ray(FitConfig.from_mapping({**FLAGS, "storage": str(alone)}))
     expected, found = final_files(reference), final_files(run)
-    different = [name for name in expected if found.get(name) != expected[name]]
-    assert not different and found.keys() == expected.keys(), f"other bytes in {different}"
+    names = sorted({*expected, *found})
+    different = [name for name in names if found.get(name) != expected.get(name)]
+    assert not different, f"other bytes in {', '.join(different)}"
     laptop.say(f"{len(found)} files have the bytes of an undisturbed run without Ray")
 
 

@@ -214,6 +214,9 @@ def _furnish(home: Path) -> None:
     [packages] = environment.glob("lib/python*/site-packages")
     here = Path(sys.prefix).resolve() / packages.relative_to(environment)
     (packages / "installed-already.pth").write_text(f"{here}\n")
+    ray = environment / "bin" / "ray"
+    ray.write_text(f"#!{environment}/bin/python\nfrom ray.scripts.scripts import main\n\nmain()\n")
+    ray.chmod(0o755)
     config = home / ".config" / "pip" / "pip.conf"
     config.parent.mkdir(parents=True)
     config.write_text("[global]\nno-index = true\nno-build-isolation = false\n")
