@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: setup fit test test-all chaos lint format clean
+.PHONY: setup fit test test-all chaos e2e-cluster lint format clean
 
 setup: $(STAMP)
 
@@ -28,6 +28,10 @@ test-all: $(STAMP)
 # the long one: an hour or so; called again it goes on where it was
 chaos: $(STAMP)
 	$(BIN)/python -m tests.chaos.long --kills 60 --seed 0 --out build/chaos.json $(ARGS)
+
+# a real `ray up` on three hosts that are made on this machine; takes root and openssh-server
+e2e-cluster: $(STAMP)
+	$(BIN)/python -m tests.cluster.e2e
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

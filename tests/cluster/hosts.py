@@ -43,6 +43,14 @@ TOOLS = {
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NAMESPACES = ("--mount", "--net", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
 FOLDER = "RAYMD_WORLD"  # in the environment of what runs in a world: where its files are
+SSH_CONFIG = """\
+User root
+IdentityFile {key}
+BatchMode yes
+StrictHostKeyChecking no
+UserKnownHostsFile /dev/null
+LogLevel ERROR
+"""
 SSHD_CONFIG = """\
 ListenAddress {address}
 HostKey {keys}/host
@@ -138,6 +146,9 @@ def make_hosts(count: int) -> list[Host]:
     folder = Path(os.environ[FOLDER])
     for name in ("user", "host"):
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "keys" / name))
+    ssh = Path.home() / ".ssh"
+    ssh.mkdir()
+    (ssh / "config").write_text(SSH_CONFIG.format(key=private_key()))
     _run("ip", "link", "set", "lo", "up")
     _run("ip", "link", "add", "bridge", "type", "bridge")
     _run("ip", "addr", "add", f"{GATEWAY}/24", "dev", "bridge")
@@ -148,7 +159,7 @@ def make_hosts(count: int) -> list[Host]:
     _run("mount", "--bind", str(folder / "hosts"), "/etc/hosts")
     hosts = [_make_host(number, folder) for number in range(1, count + 1)]
     for host in hosts:
-        wait_until(lambda host=host: _answers(host, key=private_key()), f"an sshd on {host.name}")
+        wait_until(lambda host=host: _answers(host), f"an sshd on {host.name}")
     return hosts
 
 
@@ -264,13 +275,9 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _answers(host: Host, *, key: Path) -> bool:
+def _answers(host: Host) -> bool:
     assert host.process.poll() is None, (host.folder / "log").read_text()
-    quiet = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR"]
-    options = ["-i", str(key), *quiet, "-o", "UserKnownHostsFile=/dev/null"]
-    ssh = subprocess.run(
-        ["ssh", *options, f"root@{host.address}", "true"], capture_output=True, check=False
-    )
+    ssh = subprocess.run(["ssh", host.name, "true"], capture_output=True, check=False)
     return ssh.returncode == 0
 
 
@@ -304,7 +311,7 @@ def main(argv: list[str] | None = None) -> int:
         again = [sys.executable, "-m", "tests.cluster.hosts", str(args.count), "--"]
         return in_a_world([*again, *(args.command or ["bash"])])
     hosts = make_hosts(args.count)
-    print(f"ssh -i {private_key()} root@…", *(host.address for host in hosts))
+    print("ssh to", *(host.name for host in hosts), flush=True)
     return subprocess.run(args.command, check=False).returncode
 
 
