@@ -146,6 +146,7 @@ def _cluster(laptop: Laptop, hosts: Sequence[Host]) -> Iterator[None]:
         "RAY_UP_enable_autoscaler_v2": "0",
         "RAY_AUTH_MODE": "token",
         "RAY_API_SERVER_ADDRESS": DASHBOARD,
+        "PYTHONUNBUFFERED": "1",  # or a job's lines come when it has ended
     }
     laptop.run("token", "ray", "get-auth-token", "--generate")
     laptop.run("up", "ray", "up", "--yes", str(config))
@@ -255,9 +256,9 @@ def compare(laptop: Laptop) -> None:
 
 def _keep_logs_of_ray(hosts: Sequence[Host]) -> None:
     for host in hosts[:1]:
-        ray = host.folder / "tmp" / "ray" / "session_latest" / "logs"
+        ray = host.folder / "tmp" / "ray"
         for name in ("monitor.*", "job-driver-*", "raylet.out", "gcs_server.out"):
-            for log in ray.glob(name):
+            for log in ray.glob(f"session_2*/logs/{name}"):
                 shutil.copy(log, LOGS)
 
 
