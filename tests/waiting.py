@@ -7,12 +7,18 @@ from typing import Any
 PATIENCE_S = 120.0  # a loaded machine takes its time; nothing waits longer than it has to
 
 
-def wait_until(condition: Callable[[], Any], what: str, *, timeout_s: float = PATIENCE_S) -> Any:
+def wait_until(
+    condition: Callable[[], Any],
+    what: str,
+    *,
+    timeout_s: float = PATIENCE_S,
+    pause_s: float = 0.02,
+) -> Any:
     """The condition's value once it is true."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         value = condition()
         if value:
             return value
-        time.sleep(0.02)
+        time.sleep(pause_s)
     raise AssertionError(f"{timeout_s:.0f} s went by without {what}")

@@ -41,7 +41,8 @@ LOGS = ROOT / "build" / "e2e-cluster"
 SKIPPED = 77
 LIMIT_S = 900.0
 STEP_S = 300.0  # the longest that one command may take
-TAIL_LINES = 40
+TAIL_LINES = 20
+PAUSE_S = 1.0
 DASHBOARD = "http://127.0.0.1:8265"
 TRAINING = "ray::RayTrainWorker"
 RUN = "e2e"
@@ -127,7 +128,7 @@ def _inside() -> int:
         compare(laptop)
     except (AssertionError, subprocess.SubprocessError) as error:
         _keep_logs_of_ray(hosts)
-        for log in sorted(LOGS.glob("*.*")):
+        for log in sorted(LOGS.glob("*.log")):
             print(f"\n--- {log}", *_tail(log), sep="\n")
         print(f"\nFAILED: {error}")
         return 1
@@ -148,19 +149,30 @@ def _cluster(laptop: Laptop, hosts: Sequence[Host]) -> Iterator[None]:
         "RAY_API_SERVER_ADDRESS": DASHBOARD,
         "PYTHONUNBUFFERED": "1",  # or a job's lines come when it has ended
     }
-    laptop.run("token", "ray", "get-auth-token", "--generate")
+    token = laptop.run("token", "ray", "get-auth-token", "--generate").splitlines()[-1]
+    (laptop.folder / "token.log").unlink()
     laptop.run("up", "ray", "up", "--yes", str(config))
     laptop.say("ray up: the head is there")
     laptop.begin("dashboard", "ray", "dashboard", str(config))
-    check_token()
-    laptop.say(f"{DASHBOARD} asks for the token")
-    wait_until(lambda: len(alive_nodes(laptop)) == len(hosts), f"{len(hosts)} nodes")
+    code = wait_until(lambda: ask("jobs/")[0], f"an answer of {DASHBOARD}", pause_s=PAUSE_S)
+    assert code == 401, f"{DASHBOARD} answered {code} to somebody without a token"
+    laptop.say("the dashboard asks for the token")
+    wait_until(
+        lambda: len(alive_nodes(token)) == len(hosts),
+        f"{len(hosts)} nodes",
+        timeout_s=STEP_S,
+        pause_s=PAUSE_S,
+    )
     laptop.say(f"{len(hosts)} nodes")
     yield
     laptop.run("down", "ray", "down", "--yes", str(config))
     laptop.say("ray down")
     # workers that have lost their head give up after a minute
-    wait_until(lambda: not any(host.ray_processes() for host in hosts), "hosts without Ray")
+    wait_until(
+        lambda: not any(host.ray_processes() for host in hosts),
+        "hosts without Ray",
+        pause_s=PAUSE_S,
+    )
     laptop.say("no process of Ray's is left on any host")
 
 
@@ -175,26 +187,25 @@ def write_config(folder: Path, hosts: Sequence[Host]) -> Path:
     return path
 
 
-def check_token() -> None:
-    """Without the token the dashboard answers nobody."""
-
-    def status() -> int:
-        try:
-            with urllib.request.urlopen(f"{DASHBOARD}/api/jobs/", timeout=10) as reply:
-                return int(reply.status)
-        except urllib.error.HTTPError as error:
-            return error.code
-        except OSError:
-            return 0
-
-    code = wait_until(status, f"an answer of {DASHBOARD}")
-    assert code == 401, f"{DASHBOARD}/api/jobs/ answered {code} without a token"
+def ask(path: str, *, token: str = "") -> tuple[int, str]:
+    """What the dashboard answers: HTTP status, 0 if nobody is there, and text."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(f"{DASHBOARD}/api/{path}", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.reason
+    except OSError:
+        return 0, ""
 
 
-def alive_nodes(laptop: Laptop) -> list[dict[str, Any]]:
+def alive_nodes(token: str) -> list[dict[str, Any]]:
     """The cluster's nodes, from Ray's state."""
-    listed = laptop.run("nodes", "ray", "list", "nodes", "--format", "json")
-    nodes = json.loads(listed[listed.index("[") : listed.rindex("]") + 1])
+    code, text = ask("v0/nodes", token=token)
+    if code != 200:
+        return []
+    nodes = json.loads(text)["data"]["result"]["result"]
     return [node for node in nodes if node["state"] == "ALIVE"]
 
 
@@ -231,7 +242,7 @@ def _wait_for(laptop: Laptop, job: subprocess.Popen[bytes], text: str) -> None:
         assert job.poll() is None, f"the job ended before {text!r}"
         return text in output
 
-    wait_until(printed, f"{text!r} in the job's output", timeout_s=STEP_S)
+    wait_until(printed, f"{text!r} in the job's output", timeout_s=STEP_S, pause_s=0.1)
 
 
 def compare(laptop: Laptop) -> None:
@@ -257,7 +268,7 @@ def compare(laptop: Laptop) -> None:
 def _keep_logs_of_ray(hosts: Sequence[Host]) -> None:
     for host in hosts[:1]:
         ray = host.folder / "tmp" / "ray"
-        for name in ("monitor.*", "job-driver-*", "raylet.out", "gcs_server.out"):
+        for name in ("monitor.*", "job-driver-*"):
             for log in ray.glob(f"session_2*/logs/{name}"):
                 shutil.copy(log, LOGS)
 
