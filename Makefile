@@ -31,7 +31,7 @@ chaos: $(STAMP)
 
 # a real `ray up` on three hosts that are made on this machine; takes root and openssh-server
 e2e-cluster: $(STAMP)
-	$(BIN)/python -m tests.cluster.e2e
+	$(BIN)/python -m tests.cluster.e2e || test $$? = 77  # 77: it said why it cannot run here
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -217,11 +217,7 @@ def _furnish(home: Path) -> None:
     The set-up's `pip install` then finds every package there, for the world has no Internet.
     """
     python = Path(sys.base_prefix) / "bin"
-    lines = [
-        f"export PATH={python}:{SYSTEM_PATH}",
-        "export RAY_OVERRIDE_RESOURCES='{\"CPU\": 1}'",
-        "export RAY_raylet_start_wait_time_s=120",  # a busy machine, for all hosts are one
-    ]
+    lines = [f"export PATH={python}:{SYSTEM_PATH}", "export RAY_OVERRIDE_RESOURCES='{\"CPU\": 1}'"]
     for name in (".profile", ".bashrc"):
         (home / name).write_text("\n".join(lines) + "\n")
     environment = home / "raymd-env"

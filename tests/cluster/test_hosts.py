@@ -15,7 +15,8 @@ from tests.waiting import wait_until
 
 MAKE = [sys.executable, "-m", "tests.cluster.hosts"]
 APART = """
-ssh host1 'sleep 12345 >/dev/null 2>&1 & touch /tmp/mine /dev/shm/mine ~/mine; echo ours > /srv/raymd/file'
+ssh host1 'sleep 12345 >/dev/null 2>&1 & touch /tmp/mine /dev/shm/mine ~/mine'
+ssh host1 'echo ours > /srv/raymd/file'
 ssh host2 'hostname; ls /tmp /dev/shm; cat ~/mine; pgrep -f "sleep 12345" -c; cat /srv/raymd/file'
 """
 
