@@ -49,7 +49,7 @@ RUN = "e2e"
 FLAGS = {
     "students": "resnet8,resnet14",
     "dataset": "digits",
-    "epochs": "21",
+    "epochs": "14",
     "tin": "1",
     "td": "6",
     "precision": "fp32",
@@ -167,10 +167,11 @@ def _cluster(laptop: Laptop, hosts: Sequence[Host]) -> Iterator[None]:
     yield
     laptop.run("down", "ray", "down", "--yes", str(config))
     laptop.say("ray down")
-    # workers that have lost their head give up after a minute
+    # raylets miss their head for a minute, their agents for another
     wait_until(
         lambda: not any(host.ray_processes() for host in hosts),
         "hosts without Ray",
+        timeout_s=STEP_S,
         pause_s=PAUSE_S,
     )
     laptop.say("no process of Ray's is left on any host")
