@@ -255,8 +255,9 @@ def compare(laptop: Laptop) -> None:
 
     run = Storage.at(shared_folder() / "runs" / RUN)
     result = json.loads(run.read("result.json").to_pybytes())
-    accuracies = {student["id"]: student["accuracy"] for student in result["students"]}
-    laptop.say(f"result.json: {accuracies}")
+    finished = [student["id"] for student in result["students"]]
+    assert finished == FLAGS["students"].split(","), f"result.json says {finished} finished"
+    laptop.say(f"result.json: {' and '.join(finished)} finished")
     alone = Path(os.environ[FOLDER]) / "alone"
     reference = fit_without_ray(FitConfig.from_mapping({**FLAGS, "storage": str(alone)}))
     expected, found = final_files(reference), final_files(run)
