@@ -1,8 +1,6 @@
 """A small Ray for a file of tests, and helpers to find, kill and outwait its processes."""
 
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 import ray
@@ -17,8 +15,9 @@ from raymd.storage import Storage
 from raymd.training.frozen import keep_frozen
 from raymd.training.student import StudentTask
 from tests.training.conftest import run_to
+from tests.waiting import PATIENCE_S, wait_until
 
-PATIENCE_S = 120.0  # a loaded machine takes its time; nothing waits longer than it has to
+__all__ = ["PATIENCE_S", "wait_until"]
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +38,6 @@ def small_ray() -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
-
-
-def wait_until(condition: Callable[[], Any], what: str, *, timeout_s: float = PATIENCE_S) -> Any:
-    """The condition's value once it is true."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"{timeout_s:.0f} s went by without {what}")
 
 
 def is_alive(pid: int) -> bool:
