@@ -22,12 +22,12 @@ OPTIONS = {
     "gs": "retry_limit_seconds=30",
     "gcs": "retry_limit_seconds=30",
 }
-CREDENTIALS = (
-    "credentials are missing, wrong or lack the right: see that the environment of every node has"
-    " them (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, or a role of the machine;"
-    " GOOGLE_APPLICATION_CREDENTIALS; AZURE_… or `az login`)"
-)
-# What a store says -> what to do; these will be said again, however often it is asked.
+CREDENTIALS = {
+    "AWS": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or a role of the machine",
+    "google": "GOOGLE_APPLICATION_CREDENTIALS, `gcloud auth`, or a role of the machine",
+    "Azure": "AZURE_… variables, `az login`, or a role of the machine",
+}
+# What a store says -> what to do; refusals come again, however often it is asked.
 REFUSALS = {
     r"NO_SUCH_BUCKET|NoSuchBucket|ContainerNotFound|bucket does not exist": (
         "there is no such bucket: create it, or mind the spelling"
@@ -35,19 +35,25 @@ REFUSALS = {
     r"HTTP status 301|PermanentRedirect|AuthorizationHeaderMalformed": (
         "the bucket is in another region: name it (?region=… behind the URI)"
     ),
-    r"REQUEST_TIME_TOO_SKEWED": "the clock of this machine is wrong: set it (NTP)",
-    r"ACCESS_DENIED|ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|ExpiredToken|InvalidToken"
-    r"|TOKEN_ID|HTTP status 40[03]|PERMISSION_DENIED|UNAUTHENTICATED|[Cc]redential": CREDENTIALS,
+    r"REQUEST_TIME_TOO_SKEWED": "the clock of this machine is wrong: set it",
+    r"ACCESS_DENIED|ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|ExpiredToken|InvalidToken|TOKEN_ID"
+    r"|HTTP status 40[03]|PERMISSION_DENIED|UNAUTHENTICATED|AuthenticationException": (
+        "credentials are missing, wrong or lack the right, on this machine or a node"
+    ),
 }
-UNREACHED = (
-    "it is not reached: check the network, and for a store that is not the cloud's own its address"
-    " (AWS_ENDPOINT_URL, or ?endpoint_override=HOST:PORT&scheme=http behind the URI)"
-)
 OUTAGES = {
-    r"NETWORK_CONNECTION|[Cc]ould not resolve|[Cc]onnect|CURL error": UNREACHED,
+    r"NETWORK_CONNECTION|[Cc]ould not (resolve|connect)|CURL error": (
+        "it is not reached: check the network, and the address of a store that is not the cloud's"
+        " own (AWS_ENDPOINT_URL, or ?endpoint_override=HOST:PORT&scheme=http behind the URI)"
+    ),
     r"SLOW_DOWN|HTTP status 5\d\d|UNAVAILABLE|[Tt]imed? ?out": "it is overloaded: try again later",
 }
-_REQUEST_ID = re.compile(r"\s*\(Request ID: [^)]*\)|\s*error_info=\{.*|\s*See Azure::Core.*", re.S)
+SHOWN_LETTERS = 200
+_NOISE = re.compile(
+    r"When .*? (?=AWS Error)|No response body|\s*\(Request ID: [^)]*\)|\s*error_info=\{.*"
+    r"|\s*See Azure::Core.*|Unable to parse ExceptionName: ",
+    re.DOTALL,
+)
 
 
 def open_filesystem(uri: str, *, flag: str = "--storage") -> tuple[pafs.FileSystem, str]:
@@ -80,11 +86,16 @@ def _from_uri(uri: str) -> tuple[pafs.FileSystem, str]:
 
 
 def explain(error: BaseException) -> str:
-    """An error of a filesystem in one line: what was said, and what to do if that is known."""
-    said = " ".join(_REQUEST_ID.sub("", str(error)).split()).rstrip(". ")
+    """An error of a filesystem in one line: what to do, if that is known, and what was said."""
+    said = " ".join(_NOISE.sub("", str(error)).split()).rstrip(". :")
     known = {**REFUSALS, **OUTAGES}
     remedy = next((text for pattern, text in known.items() if re.search(pattern, said)), None)
-    return without_secrets(f"{said}; {remedy}" if remedy else said)
+    if remedy is None:
+        return without_secrets(said)
+    if remedy.startswith("credentials"):
+        kinds = [names for store, names in CREDENTIALS.items() if store in said]
+        remedy += f" ({kinds[0]})" if kinds else ""
+    return without_secrets(f"{remedy}: {said[:SHOWN_LETTERS]}")
 
 
 @contextmanager

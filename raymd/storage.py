@@ -64,10 +64,10 @@ class Storage:
         text = os.fspath(uri)
         if not is_uri(text):
             return cls(str(Path(text).expanduser().absolute()))
-        storage = cls(text.rstrip("/"))
-        filesystem, path = storage._filesystem
-        # file://… is a folder like any other: made when missing, written by renaming
-        return cls(path) if isinstance(filesystem, pafs.LocalFileSystem) else storage
+        filesystem, path = open_filesystem(text)
+        if isinstance(filesystem, pafs.LocalFileSystem):
+            return cls(path)  # a folder like any other: made when missing, written by renaming
+        return cls(text.rstrip("/"), {"fs": (filesystem, path)})
 
     def __reduce__(self) -> tuple[type["Storage"], tuple[str]]:
         return Storage, (self.uri,)
