@@ -20,7 +20,7 @@ from raymd.storage import Storage
 
 S3 = "s3://bucket/runs?region=eu-west-1&endpoint_override=127.0.0.1:1&scheme=http"
 AZURE = "abfs://container@account.dfs.core.windows.net/runs"
-# As they were said: by moto's server, by one that answers as AWS documents it, or without a network.
+# As they were said by moto's server, by one that answers as AWS documents it, or with no network.
 NO_BUCKET = (
     "When uploading object with key 'runs/a' in bucket 'bucket': AWS Error NO_SUCH_BUCKET during"
     " PutObject operation: The specified bucket does not exist (Request ID: wmqoRP05Y6vDxs6R2)"
@@ -74,7 +74,10 @@ def test_uri_is_opened_by_its_filesystem(uri: str, kind: type, path: str) -> Non
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("s3a://bucket/runs", r"storage 's3a://bucket/runs' \(--storage\): Unrecognized filesystem"),
+        (
+            "s3a://bucket/runs",
+            r"storage 's3a://bucket/runs' \(--storage\): Unrecognized filesystem",
+        ),
         ("s3://", r"storage 's3://' \(--storage\): it names no bucket, as in s3://BUCKET/FOLDER"),
         ("s3://bucket/runs?colour=red", "Unexpected query parameter in S3 URI: 'colour'"),
         ("abfs://container/runs", "doesn't contain a valid account name"),
