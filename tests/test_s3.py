@@ -163,7 +163,7 @@ def test_killed_run_is_resumed_to_the_same_weights_and_used(
     assert final_files(storage) == final_files(undisturbed)
     assert resumed.err == ""
 
-    assert sorted(storage.list("tensorboard")) == ["resnet14", "resnet8"]
+    assert storage.list("tensorboard") == ["ensemble", "resnet14", "resnet8"]
     model = load_student(storage.uri, "resnet8")
     assert sum(p.numel() for p in model.parameters()) > 0
     assert main(["evaluate", "latest", "--storage", RUNS, "--format", "json"]) == 0
