@@ -8,6 +8,7 @@ what to do, without request ids.
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -77,6 +78,7 @@ def open_filesystem(uri: str, *, flag: str = "--storage") -> tuple[pafs.FileSyst
     return filesystem, path.rstrip("/")
 
 
+@lru_cache(maxsize=32)  # a connection each; opening one may ask for the bucket's region
 def _from_uri(uri: str) -> tuple[pafs.FileSystem, str]:
     option = OPTIONS.get(uri.partition("://")[0].lower())
     if option is not None and option.partition("=")[0] not in uri.partition("?")[2]:

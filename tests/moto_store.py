@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from raymd.object_store import _from_uri
+
 BUCKET = "bucket"
 KEY, SECRET = "a-key-of-the-tests", "a-secret-of-the-tests"
 
@@ -78,6 +80,7 @@ def object_store() -> Iterator[ObjectStore]:
         boto3.client("s3", region_name="us-east-1").create_bucket(Bucket=BUCKET)
         store.requests.clear()
         try:
+            _from_uri.cache_clear()  # connections to a server of before
             yield store
         finally:
             server.shutdown()

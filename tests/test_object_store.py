@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
 
+from raymd import object_store
 from raymd.errors import (
     StorageAccessError,
     StorageError,
@@ -91,8 +92,10 @@ def test_uri_that_means_nothing_is_refused_with_the_flag(uri: str, message: str)
 def test_pyarrow_that_does_not_know_the_option_does_without(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(open_filesystem.__globals__["OPTIONS"], "s3", "not_known_yet=true")
+    object_store._from_uri.cache_clear()
+    monkeypatch.setitem(object_store.OPTIONS, "s3", "not_known_yet=true")
     assert open_filesystem(S3)[1] == "bucket/runs"
+    object_store._from_uri.cache_clear()
 
 
 def test_folder_of_a_storage_shares_its_connection_and_its_options() -> None:
