@@ -33,7 +33,8 @@ DIVERGED_SIGN = " diverged: "  # of NonFiniteLossError's message, as the driver 
 # Where and how a run runs; nothing of it changes the weights that a point stands for.
 NO_SCIENCE = frozenset({
     "data_dir", "device", "cpus_per_worker", "gpus_per_worker", "placement", "slots", "wait_s",
-    "data_cache", "checkpoint_every", "storage", "name", "resume", "address", "view", "log", "verbose",
+    "checkpoint_every", "storage", "name", "resume", "address", "view", "log", "verbose",
+    "data_cache",
 })  # fmt: skip
 
 Fit = Callable[[FitConfig, "OnEvent"], Result]
