@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -146,13 +145,32 @@ def test_images_of_a_bucket_are_the_data_of_the_folder(
 # -- runs and searches ----------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The final files of the run that FLAGS says, in a folder."""
+    folder = str(tmp_path_factory.mktemp("undisturbed"))
+    return final_files(fit_without_ray(FitConfig.from_mapping({**FLAGS, "storage": folder})))
+
+
+def test_run_ends_with_the_same_weights_and_asks_little(
+    store: ObjectStore, undisturbed: dict[str, bytes]
+) -> None:
+    store.requests.clear()
+    run = fit_without_ray(FitConfig.from_mapping({**FLAGS, "storage": f"s3://{BUCKET}/alone"}))
+    asked = list(store.requests)
+    assert final_files(run) == undisturbed
+    assert not any(request.startswith(f"POST /{BUCKET}/") for request in asked)  # in parts
+    assert len(asked) < 400  # two students, two cycles; design.md says how many with Ray
+
+
 @pytest.mark.ray
 def test_killed_run_is_resumed_to_the_same_weights_and_used(
-    store: ObjectStore, command: list[Command], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store: ObjectStore,
+    undisturbed: dict[str, bytes],
+    command: list[Command],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    undisturbed = fit_without_ray(
-        FitConfig.from_mapping({**FLAGS, "storage": str(tmp_path / "alone")})
-    )
     begun = start(command, tmp_path, "--storage", RUNS, *as_flags(FLAGS))
     begun.wait_for("cycle 1 distil")
     kill(begun.process)
@@ -160,12 +178,12 @@ def test_killed_run_is_resumed_to_the_same_weights_and_used(
     assert not storage.exists("result.json")
     resumed = start(command, tmp_path, "--storage", RUNS, "--resume")
     assert resumed.end() == 0, resumed.err
-    assert final_files(storage) == final_files(undisturbed)
+    assert final_files(storage) == undisturbed
     assert resumed.err == ""
 
     assert storage.list("tensorboard") == ["ensemble", "resnet14", "resnet8"]
-    model = load_student(storage.uri, "resnet8")
-    assert sum(p.numel() for p in model.parameters()) > 0
+    model = load_student(storage.uri, student="resnet8")
+    assert len(model.classes) == 10
     assert main(["evaluate", "latest", "--storage", RUNS, "--format", "json"]) == 0
     assert '"resnet14"' in capsys.readouterr().out
     for folder in (begun.folder, resumed.folder):
@@ -175,25 +193,10 @@ def test_killed_run_is_resumed_to_the_same_weights_and_used(
 
 
 @pytest.mark.ray
-def test_undisturbed_run_asks_little(
-    store: ObjectStore, command: list[Command], tmp_path: Path
-) -> None:
-    store.requests.clear()
-    run = start(command, tmp_path, "--storage", RUNS, *as_flags({**FLAGS, "name": "few"}))
-    assert run.end() == 0, run.err
-    kinds = {}
-    for asked in store.requests:
-        kind = re.sub(r"\d+", "N", asked.split()[0])
-        kinds[kind] = kinds.get(kind, 0) + 1
-    print(kinds, len(store.requests))
-    assert len(store.requests) < 400  # 2 students, 2 cycles, 6 epochs; docs/design.md
-
-
-@pytest.mark.ray
 def test_killed_search_is_restored_from_the_store(store: ObjectStore, tmp_path: Path) -> None:
-    space = write_space(tmp_path / "space.yaml", {"t": [2, 4]}, epochs=6, td=2, cpus_per_worker=1)
+    space = write_space(tmp_path / "space.yaml", {"t": [2]}, epochs=6, td=2, cpus_per_worker=1)
     words = ["--storage", f"s3://{BUCKET}/searches", "--name", "killed"]
-    begun = start_search("--space", space, "--max_concurrent", "1", *words)
+    begun = start_search("--space", space, *words)
     folder = Storage.at(f"s3://{BUCKET}/searches/killed")
 
     def trained() -> bool:
@@ -206,10 +209,9 @@ def test_killed_search_is_restored_from_the_store(store: ObjectStore, tmp_path: 
     told, _ = resumed.communicate(timeout=600)
     assert resumed.returncode == 0, told
     points = json.loads(folder.read("search.json").to_pybytes())["points"]
-    assert [point["status"] for point in points] == ["finished", "finished"]
-    first = min(points, key=lambda point: point["values"]["t"])
+    assert [point["status"] for point in points] == ["finished"]
     alone = {**TINY, "epochs": 6, "td": 2, "cpus_per_worker": 1, "t": 2, "name": "seed-0"}
     undisturbed = fit_without_ray(
         FitConfig.from_mapping({**alone, "storage": str(tmp_path / "alone")})
     )
-    assert final_files(folder.sub(first["runs"][0])) == final_files(undisturbed)
+    assert final_files(folder.sub(points[0]["runs"][0])) == final_files(undisturbed)
