@@ -77,6 +77,13 @@ class FitConfig(StudentOptions, TeachingOptions):
     data_dir: str | None = field(
         default=None, metadata=about("folder where the data set is, or is downloaded to")
     )
+    data_cache: str | None = field(
+        default=None,
+        metadata=about(
+            "where each node keeps data of an object store; default: $RAYMD_DATA_CACHE, or"
+            " ~/.cache/raymd/data"
+        ),
+    )
     image_size: int | None = field(
         default=None,
         metadata=about("side in pixels at which networks see the images", minimum=4, maximum=1024),
@@ -246,7 +253,8 @@ class FitConfig(StudentOptions, TeachingOptions):
             self,
             dataset=absolute_dataset(self.dataset),
             data_dir=self.data_dir and absolute_path(self.data_dir),
-            storage=self.storage if "://" in self.storage else absolute_path(self.storage),
+            data_cache=self.data_cache and absolute_path(self.data_cache),
+            storage=absolute_path(self.storage),
             recipe=self.recipe and absolute_recipe(self.recipe),
             teachers=self.teachers and tuple(absolute_teacher(text) for text in self.teachers),
             init_from=moved(self.init_from),

@@ -44,6 +44,14 @@ class StorageFullError(StorageWriteError):
     """The disk of the run's folder, or its quota, is full."""
 
 
+class StorageAccessError(RaymdError, OSError):
+    """An object store that did not answer as it should; trying again may help."""
+
+
+class StorageRefusedError(StorageWriteError):
+    """An object store that says no: no such bucket, no right, a wrong region."""
+
+
 class NonFiniteLossError(RaymdError):
     """Training diverged: the loss is no longer a number."""
 

@@ -11,7 +11,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ import pyarrow.fs as pafs
 import xxhash
 
 from raymd.errors import StorageError, StorageFullError, StorageWriteError, UserError
+from raymd.object_store import explain, explained, open_filesystem
+from raymd.paths import is_uri
 
 FILES = "files"
 CHECKSUM = "xxh3_128"
@@ -59,12 +62,12 @@ class Storage:
     def at(cls, uri: str | os.PathLike[str]) -> "Storage":
         """The storage at a local path or a URI. UserError if no filesystem knows the scheme."""
         text = os.fspath(uri)
-        if "://" in text:
-            filesystem, path = cls(text)._filesystem
-            # file://… is a folder like any other: made when missing, written by renaming
-            local = isinstance(filesystem, pafs.LocalFileSystem)
-            return cls(path if local else text.rstrip("/"))
-        return cls(str(Path(text).expanduser().absolute()))
+        if not is_uri(text):
+            return cls(str(Path(text).expanduser().absolute()))
+        filesystem, path = open_filesystem(text)
+        if isinstance(filesystem, pafs.LocalFileSystem):
+            return cls(path)  # a folder like any other: made when missing, written by renaming
+        return cls(text.rstrip("/"), {"fs": (filesystem, path)})
 
     def __reduce__(self) -> tuple[type["Storage"], tuple[str]]:
         return Storage, (self.uri,)
@@ -72,20 +75,19 @@ class Storage:
     @property
     def is_local(self) -> bool:
         """Whether it is a folder of this machine (or a mount)."""
-        return "://" not in self.uri
+        return not is_uri(self.uri)
 
     @property
     def _filesystem(self) -> tuple[pafs.FileSystem, str]:
         if "fs" not in self._cache:
-            try:
-                self._cache["fs"] = (
-                    (pafs.LocalFileSystem(), self.uri)
-                    if self.is_local
-                    else pafs.FileSystem.from_uri(self.uri)
-                )
-            except (pa.ArrowInvalid, OSError) as error:
-                raise UserError(f"storage {self.uri!r} (--storage): {error}") from error
+            self._cache["fs"] = open_filesystem(self.uri)
         return self._cache["fs"]
+
+    @contextmanager
+    def _remote(self) -> Iterator[pafs.FileSystem]:
+        """The filesystem; inside the block an object store's errors have remedies."""
+        with explained(self.uri):
+            yield self._filesystem[0]
 
     def _path(self, name: str) -> str:
         root = self._filesystem[1].rstrip("/")
@@ -94,7 +96,10 @@ class Storage:
     def sub(self, name: str) -> "Storage":
         """The storage of a folder below this one, with the same options (``s3://…?region=…``)."""
         folder, *query = [self.uri] if self.is_local else self.uri.split("?", 1)
-        return Storage("?".join([f"{folder}/{name}", *query]))
+        below = Storage("?".join([f"{folder}/{name}", *query]))
+        if not self.is_local:  # one connection for all; opening another asks for the region again
+            below._cache["fs"] = (self._filesystem[0], self._path(name))
+        return below
 
     # -- whole files ------------------------------------------------------------------
 
@@ -103,14 +108,19 @@ class Storage:
 
         Raises:
             StorageFullError: the disk or its quota is full. What was there before still is.
-            StorageWriteError: the disk is read-only, or the folder is somebody else's.
+            StorageWriteError: the disk is read-only, the folder is somebody else's, or an object
+                store says no.
+            StorageAccessError: an object store did not take it, but may do so later.
             OSError: anything else that a filesystem may say.
         """
         try:
             if self.is_local:
                 self._write_local(Path(self._path(name)), data)
             else:
-                with self._filesystem[0].open_output_stream(self._path(name)) as stream:
+                with (
+                    self._remote() as filesystem,
+                    filesystem.open_output_stream(self._path(name)) as stream,
+                ):
                     stream.write(memoryview(data).cast("B"))
         except OSError as error:
             if error.errno in FULL:
@@ -163,38 +173,45 @@ class Storage:
                 return pa.py_buffer(b"")
             with pa.memory_map(str(path)) as source:
                 return source.read_buffer()
-        with self._filesystem[0].open_input_file(self._path(name)) as source:
+        with (
+            self._remote() as filesystem,
+            filesystem.open_input_file(self._path(name)) as source,
+        ):
             return source.read_buffer()
 
     def exists(self, name: str) -> bool:
         """Whether there is a file or folder of that name."""
-        info = self._filesystem[0].get_file_info(self._path(name))
+        with self._remote() as filesystem:
+            info = filesystem.get_file_info(self._path(name))
         return info.type != pafs.FileType.NotFound
 
     def list(self, folder: str = "") -> list[str]:
         """Sorted names of the files and folders right inside a folder; none if it is missing."""
         selector = pafs.FileSelector(self._path(folder), allow_not_found=True)
-        infos = self._filesystem[0].get_file_info(selector)
+        with self._remote() as filesystem:
+            infos = filesystem.get_file_info(selector)
         return sorted(i.base_name for i in infos if not i.base_name.endswith(".tmp"))
 
     def delete(self, name: str) -> None:
         """Remove a file or a whole folder; nothing happens if it is not there."""
-        filesystem, path = self._filesystem[0], self._path(name)
         for attempt in range(1, DELETE_ATTEMPTS + 1):
-            kind = filesystem.get_file_info(path).type
             try:
-                if kind == pafs.FileType.NotFound:
-                    return
-                if kind == pafs.FileType.Directory:
-                    filesystem.delete_dir(path)
-                else:
-                    filesystem.delete_file(path)
+                return self._delete(self._path(name))
             except FileNotFoundError:
                 continue  # somebody else removed it in between; there may be more inside
             except OSError as error:
                 # Somebody wrote into it in between: a student that publishes again, say.
                 if error.errno != errno.ENOTEMPTY or attempt == DELETE_ATTEMPTS:
                     raise
+        return None
+
+    def _delete(self, path: str) -> None:
+        with self._remote() as filesystem:
+            kind = filesystem.get_file_info(path).type
+            if kind == pafs.FileType.Directory:
+                filesystem.delete_dir(path)
+            elif kind != pafs.FileType.NotFound:
+                filesystem.delete_file(path)
 
     # -- committed files --------------------------------------------------------------
 
@@ -305,7 +322,8 @@ class Storage:
             self.read(probe)
             self.delete(probe)
         except OSError as error:
-            reason = error.__cause__ or error  # what the system said, without write's remedy
+            # what was said, without write's remedy: nothing was committed yet
+            reason = explain(error.__cause__ or error)
             raise UserError(
                 f"storage {self.uri!r} cannot be written ({reason}); choose another: --storage DIR"
             ) from error

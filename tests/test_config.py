@@ -445,6 +445,15 @@ def test_absolute_paths_are_those_of_the_folder_stood_in(tmp_path, monkeypatch):
     assert moved.with_absolute_paths() == moved
     assert moved.storage == f"{tmp_path}/runs"
     assert config(data_dir="../x").with_absolute_paths().data_dir == f"{tmp_path.parent}/x"
+    assert config(data_cache="x").with_absolute_paths().data_cache == f"{tmp_path}/x"
+
+
+def test_uris_are_not_taken_for_paths() -> None:
+    far = config(
+        dataset="folder:s3://bucket/a", data_dir="gs://bucket/b?x=1", storage="s3://bucket/runs/",
+        init_from="s3://bucket/runs/c::d", teachers="resnet8:s3://bucket/runs/e",
+    )  # fmt: skip
+    assert far.with_absolute_paths() == far
     assert config(storage="s3://bucket").with_absolute_paths().storage == "s3://bucket"
 
 

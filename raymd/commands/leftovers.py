@@ -18,6 +18,7 @@ import pyarrow.fs as pafs
 
 from raymd.config import from_yaml, parse_checkpoint_every
 from raymd.errors import RaymdError, UserError
+from raymd.object_store import explained, open_filesystem
 from raymd.result import CONFIG, ENDED, RESULT, SCRATCH, checkpoints_folder
 from raymd.runs import IDENTITY
 from raymd.storage import Storage
@@ -110,23 +111,18 @@ def find_leftovers(
 
 def list_files(storage: Storage, folder: str, *, recursive: bool = True) -> dict[str, File]:
     """All files below a folder of a storage, temporary ones too, by their names in the storage."""
-    filesystem, root = _filesystem(storage)
+    filesystem, root = open_filesystem(storage.uri)
     path = f"{root}/{folder}" if folder else root
-    if filesystem.get_file_info(path).type != pafs.FileType.Directory:
-        return {}
-    selector = pafs.FileSelector(path, recursive=recursive, allow_not_found=True)
+    with explained(storage.uri):
+        if filesystem.get_file_info(path).type != pafs.FileType.Directory:
+            return {}
+        selector = pafs.FileSelector(path, recursive=recursive, allow_not_found=True)
+        infos = filesystem.get_file_info(selector)
     return {
         info.path.removeprefix(f"{root}/"): File(info.size, _age_s(info))
-        for info in filesystem.get_file_info(selector)
+        for info in infos
         if info.type == pafs.FileType.File
     }
-
-
-def _filesystem(storage: Storage) -> tuple[pafs.FileSystem, str]:
-    if storage.is_local:
-        return pafs.LocalFileSystem(), storage.uri.rstrip("/")
-    filesystem, root = pafs.FileSystem.from_uri(storage.uri)
-    return filesystem, root.rstrip("/")
 
 
 def _age_s(info: pafs.FileInfo) -> float:
@@ -182,7 +178,7 @@ def _is_empty_run(storage: Storage, name: str, files: Mapping[str, File]) -> boo
 
     Other people's folders may lie beside runs, so an empty one has to be named like a run's.
     """
-    filesystem, root = _filesystem(storage)
+    filesystem, root = open_filesystem(storage.uri)
     info = filesystem.get_file_info(f"{root}/{name}")
     if info.type != pafs.FileType.Directory or _age_s(info) < TEMPORARY_AGE_S:
         return False

@@ -31,7 +31,9 @@ def build_parser() -> flags.Parser:
         "are left out and counted. OUT appears when all of it is written.",
     )
     parser.add_argument(
-        "dataset", metavar="DATASET", help="imagenet, folder:DIR, parquet:DIR or arrow:DIR"
+        "dataset",
+        metavar="DATASET",
+        help="imagenet, folder:DIR, parquet:DIR or arrow:DIR; DIR may be s3://…",
     )
     parser.add_argument("out", metavar="OUT", help="a folder that is not there, or empty")
     parser.add_argument("--data_dir", metavar="DIR", help="where imagenet lies")
@@ -74,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
     packed = pack(
         arguments.dataset,
         Path(arguments.out),
-        data_dir=Path(arguments.data_dir) if arguments.data_dir is not None else None,
+        data_dir=arguments.data_dir,
         shard_mb=arguments.shard_mb,
         smaller=smaller,
         announce=lambda line: print(line, file=sys.stderr),

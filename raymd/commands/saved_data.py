@@ -4,8 +4,8 @@ Place on the data's way: after it. A run's record of its settings enters; a Prep
 stored and normalised as in training, so that the run's own test images score what its result says.
 """
 
+import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -72,14 +72,15 @@ def own_images(run: Storage, *, part: PartName, data_dir: str | None = None) -> 
         DataError: they are gone.
     """
     settings, fingerprint = saved_identity(run)
-    folder = data_dir or from_yaml(run.read(CONFIG).to_pybytes().decode()).data_dir
-    data_dir_path = Path(folder) if folder is not None else None
+    config = from_yaml(run.read(CONFIG).to_pybytes().decode())
     dataset = load_dataset(
         settings.dataset,
-        data_dir=data_dir_path,
+        data_dir=data_dir or config.data_dir,
         image_size=settings.image_size,
         subset=settings.subset,  # as many images as training had may fit where all of them do not
         seed=settings.seed,
+        data_cache=config.data_cache,
+        announce=_tell,
     )
     data = prepare_for(settings, dataset)
     if data.fingerprint != fingerprint:
@@ -105,8 +106,9 @@ def other_images(run: Storage, spec: str, *, part: PartName, data_dir: str | Non
     model = _model_record(run, settings)
     dataset = load_dataset(
         spec,
-        data_dir=Path(data_dir) if data_dir is not None else None,
+        data_dir=data_dir,
         image_size=model["image_size"],
+        announce=_tell,
     )
     channels = dataset.train.channels
     if channels != model["in_channels"]:
@@ -117,6 +119,10 @@ def other_images(run: Storage, spec: str, *, part: PartName, data_dir: str | Non
     relabelled = _relabelled(dataset, tuple(model["classes"]), spec=spec)
     data = prepare(relabelled, subset=None, val_fraction=0.0, seed=settings.seed)
     return _checked(Images(data, part, is_own=False))
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _checked(images: Images) -> Images:

@@ -23,8 +23,11 @@ import torch.nn.functional as F
 
 from raymd.data.augment import augmentation_for
 from raymd.data.dataset import AnySplit, Dataset, Split
+from raymd.data.encoded import EncodedSplit
 from raymd.data.names import add_name, check_dataset
+from raymd.data.remote import Announce, Origin, made_local, silent
 from raymd.errors import UserError
+from raymd.secrets import without_secrets
 
 NUM_DIGITS_TEST = 360
 DIGITS_MEAN, DIGITS_STD = (0.3052,), (0.3759,)
@@ -91,17 +94,23 @@ def load_dataset(
     image_size: int | None = None,
     subset: int | None = None,
     seed: int = 0,
+    data_cache: str | None = None,
+    announce: Announce = silent,
 ) -> Dataset:
     """The data set of a spec: ``digits``, ``cifar10``, ``folder:DIR``, or your own.
 
     Args:
         spec: A registered name, then ":" and its argument if it takes one.
         data_dir: Folder where files are, or are downloaded to; relative ones belong to the
-            calling process, so resolve them before handing them to a Ray worker.
+            calling process, so resolve them before handing them to a Ray worker. A URI, here or
+            in the spec, is fetched into this node's cache first (remote.py).
         image_size: The side in pixels that networks see; None: the images' own, or what suits
             images of many sizes.
         subset, seed: The run's, for ``prepare`` too. Images in files beyond the subset are not
             decoded; other data sets come whole.
+        data_cache: Where each node keeps what it fetches; None: RAYMD_DATA_CACHE, or a folder of
+            the user's.
+        announce: Takes lines of what is fetched.
 
     Raises:
         UserError: unknown name, an argument too few or too many, or a size out of range.
@@ -112,9 +121,23 @@ def load_dataset(
         limits = f"allowed are {MIN_SIDE} to {MAX_SIDE} pixels"
         raise UserError(f"image_size {image_size}: {limits} (--image_size)")
     cut = {"subset": subset, "seed": seed} if name in _CUTTING else {}
-    folder = Path(data_dir) if data_dir else None
-    dataset = _LOADERS[name](data_dir=folder, argument=argument, image_size=image_size, **cut)
+    here = made_local(spec, data_dir, cache=data_cache, announce=announce)
+    dataset = _LOADERS[name](
+        data_dir=here.data_dir, argument=here.argument, image_size=image_size, **cut
+    )
+    if here.origin is not None:
+        dataset = _fetched(dataset, here.origin, argument and f"{name}:{argument}")
     return dataset if image_size is None else at_size(dataset, image_size=image_size)
+
+
+def _fetched(dataset: Dataset, origin: Origin, spec: str) -> Dataset:
+    """The same under the name of where it came from; other nodes fetch what stays encoded too."""
+    train, test = (
+        replace(part, origin=origin) if isinstance(part, EncodedSplit) else part
+        for part in (dataset.train, dataset.test)
+    )
+    name = without_secrets(spec) or dataset.name
+    return replace(dataset, name=name, train=train, test=test)
 
 
 def at_size(dataset: Dataset, *, image_size: int) -> Dataset:

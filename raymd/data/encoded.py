@@ -27,6 +27,7 @@ from raymd.data.feed import Images, Request, finished
 from raymd.data.geometry import STORED_PER_SEEN
 from raymd.data.jpeg import Box, Picture, decode_box, open_picture
 from raymd.data.manifest import Manifest
+from raymd.data.remote import Origin
 from raymd.distillation.aggregation import as_tensor
 
 CHANNELS = 3
@@ -43,6 +44,7 @@ class EncodedSplit:
         where: int64 [N], the manifest's row of each.
         labels: int64 [N].
         image_size: The side S that networks see.
+        origin: Where a node without the files fetches them; None: they are on a disk of its own.
         damage: The images that could not be decoded, in this process.
     """
 
@@ -50,6 +52,7 @@ class EncodedSplit:
     where: np.ndarray
     labels: torch.Tensor
     image_size: int
+    origin: Origin | None = None
     damage: Damage = field(init=False)
 
     def __post_init__(self) -> None:
@@ -115,7 +118,7 @@ class EncodedSplit:
     def shipped(self) -> Callable[[], "EncodedSplit"]:
         """What pickles as arrays, which the workers of a node share, and makes the split again."""
         labels_N = self.labels.numpy()
-        return partial(_arrived, self.manifest, self.where, labels_N, self.image_size)
+        return partial(_arrived, self.manifest, self.where, labels_N, self.image_size, self.origin)
 
     def picture(self, row: int) -> Picture:
         """One image, read but not decoded.
@@ -131,9 +134,16 @@ class EncodedSplit:
 
 
 def _arrived(
-    manifest: Manifest, where: np.ndarray, labels_N: np.ndarray, image_size: int
+    manifest: Manifest,
+    where: np.ndarray,
+    labels_N: np.ndarray,
+    image_size: int,
+    origin: Origin | None,
 ) -> EncodedSplit:
-    return EncodedSplit(manifest, where, as_tensor(labels_N), image_size)
+    if origin is not None:
+        here = origin.on_this_node()
+        manifest, origin = manifest.moved(origin.folder, here.folder), here
+    return EncodedSplit(manifest, where, as_tensor(labels_N), image_size, origin)
 
 
 class StreamFeed:

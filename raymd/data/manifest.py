@@ -1,14 +1,15 @@
 """Where a part's encoded images are: a list that is small, goes to the workers, and is hashed.
 
 Place on the data's way: the Sources of folder.py and tables.py make one, encoded.py reads images
-by it. Files are opened where they are needed, so a worker must see them under the same path.
+by it. Files are opened where they are needed, so a worker must see them under the same path, or
+fetch them (remote.py).
 
     M images of the part
 """
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,6 +54,10 @@ class Manifest(Protocol):
         """The row's bytes, or where its file is."""
         ...
 
+    def moved(self, old: str, new: str) -> "Manifest":
+        """The same, where all of a folder lies in another."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class FileManifest:
@@ -94,6 +99,10 @@ class FileManifest:
     def read(self, row: int) -> Encoded:
         """The file."""
         return Path(self.place(row))
+
+    def moved(self, old: str, new: str) -> "FileManifest":
+        """As ``Manifest``."""
+        return replace(self, root=_moved(self.root, old, new))
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +175,11 @@ class TableManifest:
             column = self.columns[shard] = map_column(Path(self.files[shard]), self.column)
         return encoded_of(column[row].as_py(), Path(self.folder))
 
+    def moved(self, old: str, new: str) -> "TableManifest":
+        """As ``Manifest``."""
+        files = tuple(_moved(file, old, new) for file in self.files)
+        return replace(self, folder=_moved(self.folder, old, new), files=files)
+
     def _find(self, row: int) -> tuple[int, int]:
         shard = int(np.searchsorted(self.starts, row, side="right")) - 1
         return shard, row - int(self.starts[shard])
@@ -174,6 +188,10 @@ class TableManifest:
         columns = self.columns if self.is_held else {}  # mapped memory would be copied
         bare = (self.folder, self.files, self.starts, self.column, self.ids, self.sizes, columns)
         return TableManifest, bare
+
+
+def _moved(path: str, old: str, new: str) -> str:
+    return f"{new}{path.removeprefix(old)}"
 
 
 def sorted_rows(manifest: Manifest) -> np.ndarray:

@@ -7,7 +7,7 @@ adds what is registered.
 from pathlib import Path
 
 from raymd.errors import UserError, unknown_name
-from raymd.paths import absolute_path
+from raymd.paths import absolute_path, is_uri
 
 FLAG = "--dataset"
 
@@ -57,7 +57,7 @@ def check_dataset(spec: str) -> tuple[str, str]:
         UserError: the name is not registered, or its argument is missing or too much.
     """
     name, _, argument = spec.partition(":")
-    if name not in _ARGUMENTS and Path(spec).is_dir():
+    if name not in _ARGUMENTS and (is_uri(spec) or Path(spec).is_dir()):
         raise UserError(
             f"data set {spec!r} is a folder: say what is in it, {FLAG} folder:{spec} for images"
             f" (or parquet:{spec}, arrow:{spec})"
@@ -98,5 +98,9 @@ def check_augment(names: tuple[str, ...]) -> None:
 def absolute_dataset(spec: str) -> str:
     """The spec with its folder, if it names one, as an absolute path."""
     name, argument = check_dataset(spec)
-    is_folder = _ARGUMENTS[name] == "DIR" and "://" not in argument
-    return f"{name}:{absolute_path(argument)}" if is_folder else spec
+    return f"{name}:{absolute_path(argument)}" if takes_folder(name) else spec
+
+
+def takes_folder(name: str) -> bool:
+    """Whether a folder stands behind a known name's colon."""
+    return _ARGUMENTS[name] == "DIR"

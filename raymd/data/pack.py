@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -30,11 +30,11 @@ from raymd.data.jpeg import Picture, decode_box
 from raymd.data.manifest import sorted_rows
 from raymd.data.names import check_dataset
 from raymd.data.parts import Source, labels_of
+from raymd.data.remote import Announce, made_local
 from raymd.data.tables import table_sources
 from raymd.errors import DataError, UserError
 
 PACKABLE = ("imagenet", "folder", "parquet", "arrow")
-Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def pack(
     spec: str,
     out: Path,
     *,
-    data_dir: Path | None = None,
+    data_dir: Path | str | None = None,
     shard_mb: int = 256,
     smaller: Smaller | None = None,
     announce: Announce = print,
@@ -128,10 +128,10 @@ def _put(made: Path, out: Path) -> None:
 
 
 def _open(
-    spec: str, data_dir: Path | None, announce: Announce
+    spec: str, data_dir: Path | str | None, announce: Announce
 ) -> tuple[dict[str, EncodedSplit], tuple[str, ...]]:
     """Each part in the order of its ids, and the classes' names."""
-    train, test, notes = _sources(spec, data_dir)
+    train, test, notes = _sources(spec, data_dir, announce)
     labels = labels_of(spec, train, test)
     for note in (*notes, *labels.notes):
         announce(note)
@@ -144,14 +144,17 @@ def _open(
     return parts, class_names(labels.classes) if spec == "imagenet" else labels.classes
 
 
-def _sources(spec: str, data_dir: Path | None) -> tuple[Source, Source | None, tuple[str, ...]]:
-    name, argument = check_dataset(spec)
+def _sources(
+    spec: str, data_dir: Path | str | None, announce: Announce
+) -> tuple[Source, Source | None, tuple[str, ...]]:
+    name, _ = check_dataset(spec)
     if name not in PACKABLE:
         raise UserError(f"dataset {spec}: can be packed are {', '.join(PACKABLE)} (DATASET)")
+    here = made_local(spec, data_dir, announce=announce)
     if name != "imagenet":
-        folder = Path(argument)
+        folder = Path(here.argument)
         return folder_sources(folder) if name == "folder" else table_sources(folder, suffix=name)
-    return find_sources(data_dir)
+    return find_sources(here.data_dir)
 
 
 def _pack_part(

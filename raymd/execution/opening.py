@@ -5,9 +5,7 @@
 What can be refused without a cluster's numbers is refused here.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +13,7 @@ import torch
 from raymd.config import FitConfig
 from raymd.data import load_dataset
 from raymd.data.dataset import Dataset
+from raymd.data.remote import Announce, silent
 from raymd.data.splits import Prepared
 from raymd.errors import UserError
 from raymd.execution.plan import check_slots
@@ -28,8 +27,6 @@ from raymd.storage import Storage
 from raymd.training.checkpoint import committed_positions
 from raymd.training.frozen import read_frozen, teacher_record
 from raymd.training.student import prepare_for
-
-Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ def open_run(config: FitConfig, announce: Announce) -> Run:
     base.check_writable()
     name, exists = choose_run(config, base)
     storage = base.sub(name)
-    dataset = load(config)
+    dataset = load(config, announce)
     settings, announcements = resolve(
         config, num_train=len(dataset.train), image_size=dataset.image_size
     )
@@ -105,15 +102,16 @@ def check_device(device: str) -> None:
         )
 
 
-def load(config: FitConfig) -> Dataset:
-    """The data set that a configuration names."""
-    data_dir = Path(config.data_dir) if config.data_dir is not None else None
+def load(config: FitConfig, announce: Announce = silent) -> Dataset:
+    """The data set that a configuration names; what is fetched for it is announced."""
     return load_dataset(
         config.dataset,
-        data_dir=data_dir,
+        data_dir=config.data_dir,
         image_size=config.image_size,
         subset=config.subset,
         seed=config.seed,
+        data_cache=config.data_cache,
+        announce=announce,
     )
 
 

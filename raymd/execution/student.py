@@ -15,7 +15,13 @@ import torch
 from ray.train.torch import get_device
 
 from raymd.data.splits import Prepared
-from raymd.errors import NonFiniteLossError, RaymdError, StorageWriteError, UserError
+from raymd.errors import (
+    NonFiniteLossError,
+    RaymdError,
+    StorageAccessError,
+    StorageWriteError,
+    UserError,
+)
 from raymd.exchange.damaged import DamagedBlockError, DamagedTeacherError
 from raymd.execution.dispatch import Segment
 from raymd.execution.exchange import RayExchange
@@ -68,14 +74,20 @@ class Order:
             return self._run(data(), stopping)
         except NonFiniteLossError as error:  # raised by all workers at the same step
             return self._failed(str(error), error)
+        except StorageAccessError as error:
+            self._failed_once(error)
+            raise
         except RaymdError as error:
             return self._give_up(error, str(error))
         except NOT_WORTH_A_RETRY as error:
             return self._give_up(error, f"{self.student}: {self._report(error)}")
         except Exception as error:
             # Ray Train starts the workers again, from what is committed.
-            ray.get(self.monitor.failed.remote(self.student, self._report(error)))
+            self._failed_once(error)
             raise
+
+    def _failed_once(self, error: Exception) -> None:
+        ray.get(self.monitor.failed.remote(self.student, self._report(error)))
 
     def _begin(self) -> SegmentRecord | None:
         """Tell the driver of this beginning; a record if there is nothing to begin."""

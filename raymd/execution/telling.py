@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,8 @@ class Telling:
             self.console.print(f"TensorBoard's files stay in {folder}: {error}", soft_wrap=True)
         else:
             shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # W&B's folder is beside it
+                folder.parent.rmdir()
 
     def _fan_out(self, viewers: list[Viewer]) -> Viewers:
         if self.kind in ("lines", "live"):

@@ -201,4 +201,4 @@ def facts(name: str) -> NameFacts:
 def absolute_source(source: str) -> str:
     """The source as another process finds it, whose current folder is another; URIs stay."""
     path, mark, student = source.partition("::")
-    return source if "://" in path else f"{absolute_path(path)}{mark}{student}"
+    return f"{absolute_path(path)}{mark}{student}"

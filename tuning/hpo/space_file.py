@@ -42,7 +42,7 @@ NOT_SEARCHED = {
         (
             "storage", "name", "resume", "address", "view", "log", "verbose", "wait_s", "device",
             "placement", "slots", "cpus_per_worker", "gpus_per_worker", "checkpoint_every",
-            "barrier_timeout_s", "on_student_loss",
+            "barrier_timeout_s", "on_student_loss", "data_cache",
         ),
         _PLACE,
     ),

@@ -151,8 +151,9 @@ def _settings_for_runs(words: Sequence[str]) -> dict[str, Any]:
             raise UserError(
                 f"{name} {said[name]}: a study has to know it; takes a number (--{name})"
             )
-    if values.get("data_dir"):
-        values["data_dir"] = absolute_path(values["data_dir"])
+    for name in ("data_dir", "data_cache"):
+        if values.get(name):
+            values[name] = absolute_path(values[name])
     return values
 
 

@@ -34,6 +34,7 @@ DIVERGED_SIGN = " diverged: "  # of NonFiniteLossError's message, as the driver 
 NO_SCIENCE = frozenset({
     "data_dir", "device", "cpus_per_worker", "gpus_per_worker", "placement", "slots", "wait_s",
     "checkpoint_every", "storage", "name", "resume", "address", "view", "log", "verbose",
+    "data_cache",
 })  # fmt: skip
 
 Fit = Callable[[FitConfig, "OnEvent"], Result]

@@ -142,7 +142,8 @@ def test_unknown_study_is_answered_with_the_nearest():
 
 def test_slug_follows_from_what_decides_the_weights_alone():
     one = Point({"method": "md", "students": ("a", "b"), "dataset": "digits", "t": 3.0})
-    assert one.slug == one.with_settings(device="cuda", data_dir="/x", storage="y").slug
+    elsewhere = {"device": "cuda", "data_dir": "/x", "data_cache": "z", "storage": "y"}
+    assert one.slug == one.with_settings(**elsewhere).slug
     assert one.slug == Point(dict(reversed(one.settings.items()))).slug
     assert one.slug != one.with_settings(t=4.0).slug
     assert one.slug != one.with_settings(students=("b", "a")).slug
