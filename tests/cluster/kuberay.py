@@ -148,6 +148,10 @@ KINDS = {
 }
 
 
+VALIDATORS = {kind: jsonschema.Draft202012Validator(schema) for kind, schema in KINDS.items()}
+NONE = jsonschema.Draft202012Validator(False)
+
+
 def documents(path: Path) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
 
@@ -158,7 +162,7 @@ def check(of_one: dict[str, Any]) -> None:
     Raises:
         jsonschema.ValidationError: naming the field.
     """
-    jsonschema.validate(of_one, KINDS.get(of_one.get("kind", ""), False))
+    VALIDATORS.get(of_one.get("kind", ""), NONE).validate(of_one)
 
 
 def bytes_of(quantity: str) -> int:

@@ -29,6 +29,7 @@ def config(folder: Path, storage: Path, **changes) -> FitConfig:
     return replace(given, **changes)
 
 
+@pytest.mark.slow
 def test_a_fit_on_encoded_images_equals_one_without_ray(tmp_path, capsys):
     fill_tree(tmp_path / "in/train", images=40)
     fill_tree(tmp_path / "in/val", images=4, first=500)

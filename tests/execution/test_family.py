@@ -35,6 +35,7 @@ def without_ray(folder: Path, **more: str) -> Storage:
     return fit_without_ray(config)
 
 
+@pytest.mark.slow
 def test_cohort_killed_in_the_middle_ends_with_the_bytes_of_a_run_without_ray(
     command: list[Command], tmp_path: Path
 ) -> None:
