@@ -24,7 +24,7 @@ from raymd.data.decode import UnreadableImageError, as_mode, decode
 from raymd.data.geometry import STORED_PER_SEEN, Geometry
 from raymd.errors import DataError, UserError, unknown_name
 from raymd.models import build_model
-from raymd.result import RESULT, model_record, weights_file
+from raymd.run_folder import RESULT, model_record, weights_file
 from raymd.storage import Storage
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What a run came to, and where its files lie: the interface to everything that comes after.
+"""What a run came to: the interface to everything that comes after.
 
 Enters: the counts that raymd/execution collects when all students have finished. Leaves:
 result.json, which report, dashboard and tuning read; docs/result.md documents it. Imports neither
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from raymd.environment import environment
 from raymd.errors import DataError
-from raymd.exchange.names import published_folder, teacher_folder
 from raymd.plain import from_plain, to_plain
 
 if TYPE_CHECKING:
@@ -50,59 +49,6 @@ CITATION = """\
   doi     = {10.3390/e21040357}
 }
 """
-
-# -- names in the run directory, relative to it ---------------------------------------------
-
-CONFIG = "config.yaml"
-PLAN = "plan.json"
-RESULT = "result.json"
-REPORT = "report.html"
-TENSORBOARD = "tensorboard"
-WANDB = "wandb"
-HISTORY = "history"
-ENDED = "ended"  # an empty file: the last attempt was stopped or failed, and is over
-SCRATCH = ".ray_train"  # Ray Train's own, of no use after the attempt
-
-
-def history_part(student: str, number: int) -> str:
-    """A numbered part of a student's history, JSON lines (view/events.py)."""
-    return f"{HISTORY}/{student}/part-{number:05d}.jsonl"
-
-
-def student_folder(student: str) -> str:
-    """A student's final files and checkpoints."""
-    return f"students/{student}"
-
-
-def checkpoints_folder(student: str) -> str:
-    """A student's checkpoints, until the run is finished."""
-    return f"{student_folder(student)}/checkpoints"
-
-
-def model_record(student: str) -> str:
-    """The record that makes a student's final files count."""
-    return f"{student_folder(student)}/model.json"
-
-
-def weights_file(student: str, which: str) -> str:
-    """A student's ``best`` or ``last`` weights."""
-    return f"{student_folder(student)}/{which}.safetensors"
-
-
-def predictions_file(student: str) -> str:
-    """What a student's ``best`` and ``last`` weights predict for held-out and test images."""
-    return f"{student_folder(student)}/predictions.safetensors"
-
-
-def soft_labels_folder(cycle: int, student: str) -> str:
-    """A student's raw soft labels of a cycle, until that cycle's teacher is committed."""
-    return published_folder(cycle, student)
-
-
-def one_teacher_folder(cycle: int, teacher: str) -> str:
-    """The blocks of one teacher of a cycle."""
-    return f"{teacher_folder(cycle)}/{teacher}"
-
 
 # -- the schema -----------------------------------------------------------------------------
 

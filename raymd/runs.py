@@ -12,7 +12,7 @@ from typing import Any
 from raymd.config import FitConfig, parse_yaml, to_yaml
 from raymd.differences import differences
 from raymd.errors import UserError
-from raymd.result import CONFIG, HISTORY, RESULT
+from raymd.run_folder import CONFIG, HISTORY, RESULT
 from raymd.secrets import masked, without_secrets
 from raymd.settings import Settings
 from raymd.storage import Storage

@@ -1,4 +1,4 @@
-"""result.json and the run directory's names."""
+"""result.json."""
 
 import json
 import subprocess
@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from raymd import result as names
 from raymd.environment import environment
 from raymd.errors import DataError
 from raymd.result import SCHEMA_VERSION, LostStudent, Result, Score, pick_best, wilson_interval
@@ -118,15 +117,6 @@ def test_of_equally_good_students_the_smaller_is_best_then_the_first():
 
 def test_without_held_out_images_the_first_student_is_taken():
     assert pick_best([student("a", test=1, val=None), student("b", val=None)]) == "a"
-
-
-def test_names_in_the_run_directory():
-    assert names.history_part("vgg19", 3) == "history/vgg19/part-00003.jsonl"
-    assert names.model_record("vgg19") == "students/vgg19/model.json"
-    assert names.weights_file("vgg19", "best") == "students/vgg19/best.safetensors"
-    assert names.checkpoints_folder("vgg19") == "students/vgg19/checkpoints"
-    assert names.soft_labels_folder(0, "vgg19") == "soft_labels/cycle-000/vgg19"
-    assert names.one_teacher_folder(12, "common") == "teacher/cycle-012/common"
 
 
 def test_environment_names_versions_and_processor_and_is_json(monkeypatch):

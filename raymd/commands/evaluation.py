@@ -21,7 +21,8 @@ from raymd.data.splits import Prepared
 from raymd.deploy import LoadedEnsemble, LoadedStudent, Weights, load_student
 from raymd.errors import UserError
 from raymd.plain import to_plain
-from raymd.result import Result, Score, model_record, weights_file
+from raymd.result import Result, Score
+from raymd.run_folder import model_record, weights_file
 from raymd.settings import Settings, StudentConfig
 from raymd.storage import FILES, Storage
 from raymd.training.evaluate import ensemble, predict

@@ -19,7 +19,7 @@ import pyarrow.fs as pafs
 from raymd.config import from_yaml, parse_checkpoint_every
 from raymd.errors import RaymdError, UserError
 from raymd.object_store import explained, open_filesystem
-from raymd.result import CONFIG, ENDED, RESULT, SCRATCH, checkpoints_folder
+from raymd.run_folder import CONFIG, ENDED, RESULT, SCRATCH, checkpoints_folder
 from raymd.runs import IDENTITY
 from raymd.storage import Storage
 

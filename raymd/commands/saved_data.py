@@ -15,7 +15,7 @@ from raymd.data import load_dataset
 from raymd.data.dataset import AnySplit, Dataset
 from raymd.data.splits import Prepared, prepare
 from raymd.errors import UserError
-from raymd.result import CONFIG, model_record
+from raymd.run_folder import CONFIG, model_record
 from raymd.runs import IDENTITY
 from raymd.settings import Settings
 from raymd.storage import Storage

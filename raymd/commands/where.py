@@ -5,7 +5,8 @@ import sys
 import torch
 
 from raymd.errors import UserError
-from raymd.result import RESULT, Result
+from raymd.result import Result
+from raymd.run_folder import RESULT
 from raymd.runs import IDENTITY, latest_run
 from raymd.storage import Storage
 

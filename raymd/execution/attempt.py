@@ -29,7 +29,7 @@ from raymd.execution.standings import standings
 from raymd.execution.telling import Telling
 from raymd.execution.work import Work
 from raymd.models.shipped import shipped_models
-from raymd.result import SCRATCH
+from raymd.run_folder import SCRATCH
 from raymd.runs import read_history
 from raymd.training.student import layout_of
 

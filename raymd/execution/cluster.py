@@ -12,7 +12,7 @@ from raymd.errors import StorageError
 from raymd.exchange.blocks import read_losses
 from raymd.execution.opening import Announce, Run
 from raymd.execution.plan import Plan, check_workers, make_plan
-from raymd.result import PLAN
+from raymd.run_folder import PLAN
 from raymd.yaml_text import load_yaml
 
 Node = Mapping[str, Any]

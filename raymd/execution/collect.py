@@ -14,7 +14,6 @@ from raymd.data.splits import Prepared
 from raymd.distillation.methods import accuracy_weights
 from raymd.exchange.blocks import begun_cycles, read_losses, read_roster
 from raymd.result import (
-    RESULT,
     CycleRecord,
     EnsembleResult,
     LostStudent,
@@ -23,10 +22,9 @@ from raymd.result import (
     Scores,
     StudentResult,
     environment,
-    model_record,
     pick_best,
-    predictions_file,
 )
+from raymd.run_folder import RESULT, model_record, predictions_file
 from raymd.secrets import without_secrets
 from raymd.settings import Settings
 from raymd.storage import Storage

@@ -21,7 +21,7 @@ from raymd.execution.plan import Plan
 from raymd.execution.suggestion import suggest_workers
 from raymd.execution.timetable import find_cycles, find_drops, time_left
 from raymd.execution.timing import Measured
-from raymd.result import student_folder
+from raymd.run_folder import student_folder
 from raymd.secrets import without_secrets
 from raymd.settings import Settings, StudentConfig
 from raymd.storage import Storage

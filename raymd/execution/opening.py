@@ -20,7 +20,8 @@ from raymd.execution.plan import check_slots
 from raymd.models.initial import check_source, load_initial
 from raymd.models.registry import build_model, check_model
 from raymd.resolve import resolve
-from raymd.result import RESULT, Result, student_folder
+from raymd.result import Result
+from raymd.run_folder import RESULT, student_folder
 from raymd.runs import check_same_science, choose_run
 from raymd.settings import Settings
 from raymd.storage import Storage

@@ -28,7 +28,8 @@ from raymd.execution.shared_storage import check_shared
 from raymd.execution.shipping import pack
 from raymd.execution.signals import Interruption, interruptible
 from raymd.execution.telling import OnEvent, Telling
-from raymd.result import ENDED, PLAN, Result, checkpoints_folder
+from raymd.result import Result
+from raymd.run_folder import ENDED, PLAN, checkpoints_folder
 from raymd.runs import IDENTITY, begin
 from raymd.storage import Storage
 from raymd.training.frozen import keep_frozen

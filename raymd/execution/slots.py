@@ -23,7 +23,7 @@ from raymd.execution.plan import Plan
 from raymd.execution.work import Work, newest_position
 from raymd.execution.worker import train_loop
 from raymd.execution.worker_environment import worker_environment
-from raymd.result import SCRATCH
+from raymd.run_folder import SCRATCH
 from raymd.secrets import without_secrets
 
 # Workers are restarted without end; what is no failure of theirs is answered here.

@@ -8,7 +8,7 @@ from raymd.exchange.facts import FROZEN
 from raymd.execution.dispatch import Standing
 from raymd.execution.opening import Run
 from raymd.execution.work import newest_position
-from raymd.result import model_record
+from raymd.run_folder import model_record
 from raymd.storage import Storage
 from raymd.student_options import members_of
 from raymd.training.student import layout_of

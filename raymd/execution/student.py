@@ -29,7 +29,7 @@ from raymd.execution.monitor import FAILURES_AT_ONE_POSITION
 from raymd.execution.orders import SegmentRecord
 from raymd.execution.shared_storage import check_begun
 from raymd.execution.work import Work, newest_position
-from raymd.result import student_folder
+from raymd.run_folder import student_folder
 from raymd.secrets import without_secrets
 from raymd.student_options import members_of
 from raymd.training.frozen import frozen_task, publish_frozen

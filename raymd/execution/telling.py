@@ -23,7 +23,8 @@ from raymd.execution.gauges import RayGauges
 from raymd.execution.opening import Run
 from raymd.execution.plan import Plan
 from raymd.execution.standings import standings
-from raymd.result import TENSORBOARD, WANDB, Result
+from raymd.result import Result
+from raymd.run_folder import TENSORBOARD, WANDB
 from raymd.runs import read_history
 from raymd.secrets import masked, without_secrets
 from raymd.storage import Storage

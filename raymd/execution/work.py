@@ -6,7 +6,7 @@ from typing import Any
 from raymd.config import CheckpointEvery
 from raymd.distillation.schedule import Position
 from raymd.models.shipped import ShippedModel
-from raymd.result import student_folder
+from raymd.run_folder import student_folder
 from raymd.settings import Settings
 from raymd.storage import Storage
 from raymd.student_options import members_of

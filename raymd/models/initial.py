@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from raymd.errors import StorageError, UserError, unknown_name
 from raymd.models.registry import Upscaled
-from raymd.result import model_record, weights_file
+from raymd.run_folder import model_record, weights_file
 from raymd.storage import Storage
 
 FLAG = "--init_from"

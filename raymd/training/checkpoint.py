@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from raymd.distillation.schedule import Position
 from raymd.errors import StorageError
 from raymd.exchange.blocks import is_complete
-from raymd.result import history_part
+from raymd.run_folder import history_part
 from raymd.storage import FILES, Storage
 from raymd.training.student import StudentState, StudentTask, Sums
 from raymd.view.events import encode_history

@@ -12,7 +12,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 from raymd.errors import StorageError
-from raymd.result import model_record, predictions_file, weights_file
+from raymd.run_folder import model_record, predictions_file, weights_file
 from raymd.storage import FILES
 from raymd.training.checkpoint import weights_of
 from raymd.training.evaluate import num_correct, predict

@@ -23,7 +23,7 @@ from raymd.data.splits import Prepared, prepare
 from raymd.distillation.methods import Method
 from raymd.distillation.schedule import Epoch, Position, Schedule
 from raymd.distillation.soft_labels import BlockLayout
-from raymd.result import student_folder
+from raymd.run_folder import student_folder
 from raymd.settings import Settings, StudentConfig
 from raymd.storage import Storage
 from raymd.training.learning_rate import learning_rate

@@ -32,7 +32,7 @@ from raymd.data import load_dataset
 from raymd.data.augment import Augmentation
 from raymd.data.dataset import Dataset, Split
 from raymd.distillation.methods import get_method
-from raymd.result import model_record, predictions_file
+from raymd.run_folder import model_record, predictions_file
 from raymd.settings import Settings, StudentConfig
 from raymd.storage import Storage
 from raymd.training.evaluate import ensemble

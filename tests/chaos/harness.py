@@ -25,7 +25,7 @@ import ray  # psutil is ray's
 import psutil  # isort: skip  # ray brings it along, so it is there after ray
 
 from raymd.distillation.schedule import Position
-from raymd.result import student_folder
+from raymd.run_folder import student_folder
 from raymd.storage import Storage
 from raymd.training.checkpoint import committed_positions
 from tests.chaos.victims import (

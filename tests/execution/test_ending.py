@@ -8,7 +8,7 @@ from raymd.config import FitConfig
 from raymd.execution.opening import Run, open_run
 from raymd.execution.plan import make_plan
 from raymd.execution.run import mark_ended, start_run
-from raymd.result import ENDED
+from raymd.run_folder import ENDED
 from raymd.storage import Storage
 
 

@@ -10,7 +10,7 @@ import raymd
 from raymd.errors import UserError
 from raymd.models import build_model, names
 from raymd.models.registry import check_model
-from raymd.result import model_record, weights_file
+from raymd.run_folder import model_record, weights_file
 from raymd.storage import Storage
 
 NETS = """

@@ -11,7 +11,7 @@ from raymd.errors import StorageError, UserError
 from raymd.models import build_model
 from raymd.models.initial import check_source, load_initial
 from raymd.models.names import absolute_source
-from raymd.result import model_record, weights_file
+from raymd.run_folder import model_record, weights_file
 from raymd.storage import Storage
 
 

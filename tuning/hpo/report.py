@@ -12,7 +12,8 @@ from rich.text import Text
 
 from raymd.objectives import OBJECTIVES
 from raymd.point import TRIALS, seed_folder
-from raymd.result import RESULT, Result
+from raymd.result import Result
+from raymd.run_folder import RESULT
 from raymd.storage import Storage
 from raymd.view.text import count_of, points
 from tuning.hpo.plan import SearchPlan

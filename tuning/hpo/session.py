@@ -16,7 +16,7 @@ from raymd.execution.shared_storage import check_shared
 from raymd.execution.telling import new_console
 from raymd.fit import NO_DATASET
 from raymd.point import RECORD, TRIALS
-from raymd.result import checkpoints_folder
+from raymd.run_folder import checkpoints_folder
 from raymd.storage import Storage
 from tuning.hpo.algorithms import check_optuna
 from tuning.hpo.dashboard import viewing

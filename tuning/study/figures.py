@@ -151,7 +151,7 @@ def digit(run: str) -> dict[str, Any]:
     from raymd.config import from_yaml
     from raymd.deploy import load_student
     from raymd.execution.opening import load
-    from raymd.result import CONFIG
+    from raymd.run_folder import CONFIG
 
     config = from_yaml(Storage.at(run).read(CONFIG).to_pybytes().decode())
     student = load_student(run, weights="last")

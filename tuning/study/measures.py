@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from raymd.distillation.methods import get_method
-from raymd.result import PLAN, Result, Scores, StudentResult
+from raymd.result import Result, Scores, StudentResult
+from raymd.run_folder import PLAN
 from raymd.runs import read_history
 from raymd.storage import Storage
 from tuning.study.points import Outcome, Point

@@ -20,7 +20,8 @@ from filelock import FileLock
 
 from raymd.config import FitConfig
 from raymd.errors import DataError, RaymdError
-from raymd.result import RESULT, Result
+from raymd.result import Result
+from raymd.run_folder import RESULT
 from raymd.runs import IDENTITY
 from raymd.storage import Storage
 from raymd.student_options import student_ids

@@ -9,7 +9,8 @@ from math import isnan
 from statistics import fmean
 from typing import Any
 
-from raymd.result import PLAN, Result
+from raymd.result import Result
+from raymd.run_folder import PLAN
 from raymd.storage import Storage
 from tuning.study import measures
 from tuning.study.groups import ALONE, Group, Line, Study

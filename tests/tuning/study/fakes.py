@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from raymd.result import EnsembleResult, Score, Scores, StudentResult, history_part
+from raymd.result import EnsembleResult, Score, Scores, StudentResult
+from raymd.run_folder import history_part
 from raymd.storage import Storage
 from raymd.student_options import student_ids
 from raymd.view.events import encode_history
