@@ -21,7 +21,11 @@ printf '%s\\0' "${{0##*/}}" "$@" {END} >>"$FAKE_NOTES"
 """
 # what each does beside noting its words; the others do nothing
 COMMANDS = {
-    "srun": 'while [[ $1 == --* ]]; do shift; done; SLURMD_NODENAME=$FAKE_NODE exec "$@"',
+    # a node that is not the head has a /tmp of its own
+    "srun": """
+while [[ $1 == --* ]]; do shift; done
+[[ $SLURMD_NODENAME == "$FAKE_NODE" ]] || export RAYMD_JOB=$RAYMD_JOB-$FAKE_NODE
+SLURMD_NODENAME=$FAKE_NODE exec "$@" """,
     "scontrol": '[[ $1 == requeue ]] || echo "$FAKE_HOSTS"',
     "scancel": "",
     # as the real one: 0 where Ray does not start; else the command's own. The third time on a node
@@ -32,8 +36,12 @@ if [[ $1 == symmetric-run && $SLURMD_NODENAME != "$RAYMD_HEAD" ]]; then
     exit 0
 fi
 [[ $1 == symmetric-run && -z $FAKE_RAY_IS_BROKEN ]] || exit 0
+if [[ $FAKE_RAY_IS_LATE ]]; then
+    echo ready
+    for ((i = 0; i < 100; i++)); do [[ -f $RAYMD_JOB/stop ]] && break; sleep 0.05; done
+fi
 while [[ $1 != -- ]]; do shift; done; shift; exec "$@" """,
-    "getent": 'echo "10.0.0.1 STREAM $2"',
+    "getent": 'echo "$FAKE_ADDRESS STREAM $2"',
 }
 ids = itertools.count(os.getpid() * 100)  # the script's folder in /tmp has it in its name
 
@@ -53,7 +61,9 @@ class FakeJob:
         raymd: str,
         hosts: str = "one",
         node: str = "",
+        address: str = "10.0.0.1",
         ray_is_broken: bool = False,
+        ray_is_late: bool = False,
     ) -> None:
         self.id = next(ids)
         self.folder = Path(f"/tmp/raymd-{self.id}-0")
@@ -68,8 +78,10 @@ class FakeJob:
             "PATH": f"{commands}:/usr/bin:/bin",
             "FAKE_NOTES": str(self.notes),
             "FAKE_HOSTS": hosts.replace(" ", "\n"),
+            "FAKE_ADDRESS": address,
             "FAKE_NODE": node or hosts.split()[0],
             "FAKE_RAY_IS_BROKEN": "yes" if ray_is_broken else "",
+            "FAKE_RAY_IS_LATE": "yes" if ray_is_late else "",  # it waits for a signal first
             "SLURM_JOB_ID": str(self.id),
             "SLURM_JOB_NUM_NODES": str(len(hosts.split())),
             "SLURM_JOB_NODELIST": hosts,
