@@ -5,7 +5,8 @@
 Place on the way: once before `ray up`, by somebody who may make roles. Made are a bucket, the roles
 of head and workers (the policies beside this file), spot's service role, and a security group that
 lets in the cluster's own nodes and, by SSH, whom you name. Found is the newest image. Called again,
-it makes only what has changed: where SSH may come from, the image, the policies.
+it makes only what has changed: where SSH may come from, the policies. An image and a bucket that
+are there stay; another image (--new_image) has the next `ray up` replace running nodes.
 """
 
 import argparse
@@ -25,8 +26,15 @@ from raymd.errors import RaymdError, UserError
 HERE = Path(__file__).parent
 YAML = HERE.parent / "aws.yaml"
 IMAGE = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
+NO_IMAGE = "ami-00000000000000000"  # of a file that nobody prepared
 POLICIES = {"raymd-head": ("head", "worker"), "raymd-worker": ("worker",)}
 GROUP = "raymd"
+PRIVATE = {
+    "BlockPublicAcls": True,
+    "IgnorePublicAcls": True,
+    "BlockPublicPolicy": True,
+    "RestrictPublicBuckets": True,
+}
 SSH = 22
 
 
@@ -41,20 +49,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--bucket", required=True, help="of the data and the results")
     parser.add_argument("--ssh_from", required=True, help="who may use SSH: addresses as a CIDR")
     parser.add_argument("--vpc", help="the network's id; default: the region's default network")
+    parser.add_argument("--new_image", action="store_true", help="in place of the file's")
     parser.add_argument("--yaml", type=Path, default=YAML, help="the file to fill in")
     asked = parser.parse_args(argv)
     try:
-        filled = prepare(asked.region, asked.bucket, ssh_from=asked.ssh_from, vpc=asked.vpc)
-        asked.yaml.write_text(fill_in(asked.yaml.read_text(), **filled))
+        group = prepare(asked.region, asked.bucket, ssh_from=asked.ssh_from, vpc=asked.vpc)
+        text = asked.yaml.read_text()
+        old = has_image(text, asked.region) and not asked.new_image
+        image = None if old else newest(asked.region)
+        asked.yaml.write_text(fill_in(text, region=asked.region, image=image, group=group))
     except (RaymdError, BotoCoreError, ClientError) as error:
         print(f"prepare: error: {error}", file=sys.stderr)
         return 2
-    print(f"{asked.yaml}: {', '.join(filled.values())}; next: ray up -y {asked.yaml}")
+    chosen = image or "the image that it had (--new_image: the newest)"
+    print(f"{asked.yaml}: {asked.region}, {group}, {chosen}; next: ray up -y {asked.yaml}")
     return 0
 
 
-def prepare(region: str, bucket: str, *, ssh_from: str, vpc: str | None = None) -> dict[str, str]:
-    """Make what is not there yet; gives back what fill_in takes.
+def prepare(region: str, bucket: str, *, ssh_from: str, vpc: str | None = None) -> str:
+    """Make what is not there yet; gives back the security group's id.
 
     Args:
         region: Of the cluster and the bucket.
@@ -63,7 +76,8 @@ def prepare(region: str, bucket: str, *, ssh_from: str, vpc: str | None = None) 
         vpc: Id of the network; None: the region's default one.
 
     Raises:
-        UserError: SSH would be open to everybody, or there is no such network.
+        UserError: SSH would be open to everybody, there is no such network, or the bucket is
+            somebody else's.
         ClientError: AWS refuses.
     """
     check_narrow(ssh_from)
@@ -75,8 +89,12 @@ def prepare(region: str, bucket: str, *, ssh_from: str, vpc: str | None = None) 
         make_role(iam, role, policies, bucket=bucket)
     with there_already("InvalidInput", "EntityAlreadyExists"):
         iam.create_service_linked_role(AWSServiceName="spot.amazonaws.com")
-    image = boto3.client("ssm", region).get_parameter(Name=IMAGE)["Parameter"]["Value"]
-    return {"region": region, "image": image, "group": group}
+    return group
+
+
+def newest(region: str) -> str:
+    """Id of the region's newest image."""
+    return str(boto3.client("ssm", region).get_parameter(Name=IMAGE)["Parameter"]["Value"])
 
 
 def check_narrow(ssh_from: str) -> None:
@@ -144,20 +162,38 @@ def _new_group(ec2: Any, vpc: str) -> dict[str, Any]:
 
 
 def make_bucket(s3: Any, bucket: str, region: str) -> None:
-    """A private bucket, unless it is yours already."""
+    """A private bucket; one that is there stays as it is, which is said.
+
+    Raises:
+        UserError: it is there, and you may not look at it.
+    """
+    try:
+        found = s3.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "404":
+            raise UserError(
+                f"bucket {bucket} is somebody else's, or closed to you ({error}); takes one of your"
+                " own, or a name that nobody has (--bucket)"
+            ) from error
+        _new_bucket(s3, bucket, region)
+    else:
+        public = "" if _is_private(s3, bucket) else "not "
+        where = found.get("BucketRegion", "a region that it does not tell")
+        print(f"bucket {bucket}: there already, in {where}, {public}closed to the public; stays so")
+
+
+def _is_private(s3: Any, bucket: str) -> bool:
+    answer: dict[str, Any] = {}
+    with there_already("NoSuchPublicAccessBlockConfiguration"):
+        answer = s3.get_public_access_block(Bucket=bucket)
+    return answer.get("PublicAccessBlockConfiguration") == PRIVATE
+
+
+def _new_bucket(s3: Any, bucket: str, region: str) -> None:
     # us-east-1 is S3's default, and the one region that may not be named
     place = {} if region == "us-east-1" else {"LocationConstraint": region}
-    with there_already("BucketAlreadyOwnedByYou"):
-        s3.create_bucket(Bucket=bucket, **({"CreateBucketConfiguration": place} if place else {}))
-    s3.put_public_access_block(
-        Bucket=bucket,
-        PublicAccessBlockConfiguration={
-            "BlockPublicAcls": True,
-            "IgnorePublicAcls": True,
-            "BlockPublicPolicy": True,
-            "RestrictPublicBuckets": True,
-        },
-    )
+    s3.create_bucket(Bucket=bucket, **({"CreateBucketConfiguration": place} if place else {}))
+    s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=PRIVATE)
 
 
 def make_role(iam: Any, role: str, policies: Sequence[str], *, bucket: str) -> None:
@@ -191,8 +227,14 @@ def there_already(*codes: str) -> Iterator[None]:
             raise
 
 
-def fill_in(text: str, *, region: str, image: str, group: str) -> str:
-    """The cluster's YAML with these in it; comments stay.
+def has_image(text: str, region: str) -> bool:
+    """Whether a cluster's YAML names an image already, which is one of this region."""
+    here = re.search(rf"^  region: {re.escape(region)}\s", text, flags=re.MULTILINE)
+    return NO_IMAGE not in text and here is not None
+
+
+def fill_in(text: str, *, region: str, image: str | None, group: str) -> str:
+    """The cluster's YAML with these in it; comments stay, and without an image its own.
 
     Raises:
         UserError: a place to fill in is not there.
@@ -202,6 +244,8 @@ def fill_in(text: str, *, region: str, image: str, group: str) -> str:
         (r"(?<=ImageId: )ami-\w+", image),
         (r"(?<=SecurityGroupIds: \[)sg-\w+", group),
     ):
+        if value is None:
+            continue
         text, count = re.subn(pattern, value, text, flags=re.MULTILINE)
         if not count:
             raise UserError(f"no place for {value} (no match of {pattern}): name the file (--yaml)")

@@ -89,8 +89,9 @@ def forget() -> None:
 @contextmanager
 def account(home: Path) -> Iterator[None]:
     """An AWS account with nothing in it but what every one has, and a home of its own."""
+    others = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
     with (
-        patch.dict(os.environ, ENVIRONMENT | {"HOME": str(home)}),
+        patch.dict(os.environ, others | ENVIRONMENT | {"HOME": str(home)}, clear=True),
         patch("time.sleep"),
         patch.object(prepare, "IMAGE", IMAGE),
         moto.mock_aws(),

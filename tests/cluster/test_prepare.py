@@ -1,16 +1,20 @@
 """What stands ready before `ray up` on AWS."""
 
 import json
+from unittest.mock import patch
 from urllib.parse import unquote
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
+from botocore.stub import Stubber
 
 from cluster.aws import prepare
 from raymd.errors import UserError
 from tests.cluster.conftest import CLUSTER, FLAGS, REGION, SSH_FROM, account, fill_in, read
 
 pytestmark = pytest.mark.slow  # moto's AWS answers in tens of seconds
+NEWER = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64"
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +69,49 @@ def test_roles_hold_the_policies_for_the_bucket(role, policies, aws):
     assert held["RoleName"] == role
 
 
+def blocked(bucket):
+    answer = boto3.client("s3", REGION).get_public_access_block(Bucket=bucket)
+    return all(answer["PublicAccessBlockConfiguration"].values())
+
+
 def test_bucket_is_private(aws):
-    answer = boto3.client("s3", REGION).get_public_access_block(Bucket="photos")
-    assert all(answer["PublicAccessBlockConfiguration"].values())
+    assert blocked("photos")
+
+
+def test_a_bucket_that_is_there_stays_as_it_is_and_is_told_of(aws, capsys):
+    s3 = boto3.client("s3", REGION)
+    s3.create_bucket(Bucket="open", CreateBucketConfiguration={"LocationConstraint": REGION})
+    prepare.make_bucket(s3, "open", REGION)
+    said = f"bucket open: there already, in {REGION}, not closed to the public; stays so"
+    assert said in capsys.readouterr().out
+    with pytest.raises(ClientError, match="NoSuchPublicAccessBlock"):
+        blocked("open")
+    prepare.make_bucket(s3, "photos", REGION)
+    assert f"in {REGION}, closed to the public" in capsys.readouterr().out
+
+
+def test_somebody_elses_bucket_is_refused(aws):
+    s3 = boto3.client("s3", REGION)
+    with Stubber(s3) as stub:
+        stub.add_client_error("head_bucket", "403", "Forbidden", 403)
+        with pytest.raises(UserError, match=r"bucket theirs is somebody else's.*--bucket"):
+            prepare.make_bucket(s3, "theirs", REGION)
+
+
+def test_called_again_it_keeps_the_image_so_that_a_running_head_stays(aws, capsys):
+    path = aws / "aws.yaml"
+    first = path.read_text()
+    with patch.object(prepare, "IMAGE", NEWER):
+        assert prepare.main([*FLAGS, "--yaml", str(path)]) == 0
+        assert path.read_text() == first
+        assert "the image that it had (--new_image" in capsys.readouterr().out
+        newer = boto3.client("ssm", REGION).get_parameter(Name=NEWER)["Parameter"]["Value"]
+        assert newer not in first
+        assert prepare.main([*FLAGS, "--new_image", "--yaml", str(path)]) == 0
+        assert newer in path.read_text()
+    path.write_text(first.replace(f"region: {REGION}", "region: us-west-2"))
+    assert prepare.main([*FLAGS, "--yaml", str(path)]) == 0
+    assert path.read_text() == first  # an image of another region would not be found
 
 
 def test_called_again_it_moves_ssh_to_where_you_are_now(aws):
