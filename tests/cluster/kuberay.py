@@ -51,8 +51,8 @@ CONTAINER = exactly(
             }
         ),
         "resources": exactly({"requests": RESOURCES, "limits": RESOURCES}),
-        "volumeMounts": many(exactly({"name": TEXT, "mountPath": TEXT})),
     },
+    volumeMounts=many(exactly({"name": TEXT, "mountPath": TEXT})),
     env=many(exactly({"name": TEXT, "value": TEXT})),  # credentials come by envFrom
     envFrom=many(exactly({"secretRef": exactly({"name": TEXT}, optional=TRUTH)})),
     ports=many(exactly({"name": TEXT, "containerPort": COUNT})),
@@ -82,8 +82,9 @@ POD = exactly(
             fsGroupChangePolicy=one_of("OnRootMismatch", "Always"),
         ),
         "containers": many(CONTAINER),
-        "volumes": many(VOLUME),
     },
+    volumes=many(VOLUME),
+    restartPolicy=one_of("Never", "OnFailure"),
     terminationGracePeriodSeconds=COUNT,
     nodeSelector=TEXTS,
     tolerations=many(
@@ -123,6 +124,7 @@ JOB = exactly(
         "shutdownAfterJobFinishes": TRUTH,
         "ttlSecondsAfterFinished": COUNT,
         "rayClusterSpec": CLUSTER,
+        "submitterPodTemplate": TEMPLATE,
     },
     submitterConfig=exactly({"backoffLimit": COUNT}),
 )

@@ -34,6 +34,13 @@ def groups(cluster: dict[str, Any]) -> list[dict[str, Any]]:
     return [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
 
 
+@pytest.fixture(scope="module")
+def pods(job: dict[str, Any], groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of the submitter, the head and the workers."""
+    submitter = job["spec"]["submitterPodTemplate"]["spec"]
+    return [submitter, *(group["template"]["spec"] for group in groups)]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_all_fields_are_those_of_their_kind(path: Path) -> None:
     for document in documents(path):
@@ -63,7 +70,7 @@ def test_any_misspelt_field_is_caught(job: dict[str, Any]) -> None:
 
 
 def test_versions_are_those_of_the_ray_that_is_tested(
-    cluster: dict[str, Any], groups: list[dict[str, Any]]
+    cluster: dict[str, Any], pods: list[dict[str, Any]]
 ) -> None:
     dockerfile = (FOLDER / "Dockerfile").read_text()
     assert cluster["rayVersion"] == ray.__version__
@@ -71,7 +78,7 @@ def test_versions_are_those_of_the_ray_that_is_tested(
         f"{ray.__version__}-py311-gpu"
     ]
     assert f'"ray[default,train,tune]=={ray.__version__}"' in dockerfile
-    images = {group["template"]["spec"]["containers"][0]["image"] for group in groups}
+    images = {pod["containers"][0]["image"] for pod in pods}
     (image,) = images
     assert image.endswith(f"-ray{ray.__version__}")
     assert image.rpartition("/")[2] in dockerfile
@@ -87,9 +94,9 @@ def test_what_the_image_is_made_of_is_sent_and_there() -> None:
         assert f"!{source}" in sent
 
 
-def test_requests_are_the_limits(groups: list[dict[str, Any]]) -> None:
-    for group in groups:
-        for container in group["template"]["spec"]["containers"]:
+def test_requests_are_the_limits(pods: list[dict[str, Any]]) -> None:
+    for pod in pods:
+        for container in pod["containers"]:
             assert container["resources"]["requests"] == container["resources"]["limits"]
 
 
@@ -116,20 +123,22 @@ def test_the_object_store_fits_into_shared_memory_and_that_into_the_container(
         assert bytes_of(shm["sizeLimit"]) < bytes_of(container["resources"]["limits"]["memory"]) / 2
 
 
-def test_pods_have_no_more_rights_than_they_need(groups: list[dict[str, Any]]) -> None:
+def test_pods_have_no_more_rights_than_they_need(pods: list[dict[str, Any]]) -> None:
     account, claim = documents(FOLDER / "storage.yaml")
-    for group in groups:
-        pod = group["template"]["spec"]
+    for pod in pods:
         assert pod["serviceAccountName"] == account["metadata"]["name"]
         assert pod["automountServiceAccountToken"] is False
         assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         (container,) = pod["containers"]
         assert container["securityContext"] == {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
         }
-        claims = [v["persistentVolumeClaim"] for v in pod["volumes"] if v["name"] == "shared"]
-        assert claims == [{"claimName": claim["metadata"]["name"]}]
+        claims = [
+            v["persistentVolumeClaim"] for v in pod.get("volumes", []) if v["name"] == "shared"
+        ]
+        assert claims == [{"claimName": claim["metadata"]["name"]}] * ("volumes" in pod)
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
@@ -162,6 +171,14 @@ def test_the_entrypoint_is_one_that_raymd_takes_and_can_be_started_again(
         for g in groups[1:]
     )
     assert gpus == len(config.students)
+
+
+def test_the_submitter_is_the_container_that_kuberay_fills_in(job: dict[str, Any]) -> None:
+    pod = job["spec"]["submitterPodTemplate"]["spec"]
+    assert pod["restartPolicy"] == "Never"  # the pod's own default is refused in a Job
+    (container,) = pod["containers"]
+    assert container["name"] == "ray-job-submitter"
+    assert not {"command", "args"} & container.keys()
 
 
 def test_the_cluster_has_all_its_nodes_before_the_run_begins(cluster: dict[str, Any]) -> None:
