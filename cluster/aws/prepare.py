@@ -13,7 +13,7 @@ import argparse
 import ipaddress
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ def prepare(region: str, bucket: str, *, ssh_from: str, vpc: str | None = None) 
     make_bucket(boto3.client("s3", region), bucket, region)
     iam = boto3.client("iam", region)
     for role, policies in POLICIES.items():
-        make_role(iam, role, policies, bucket=bucket)
+        make_role(iam, role, policies, names={"BUCKET": bucket, "GROUP": group})
     with there_already("InvalidInput", "EntityAlreadyExists"):
         iam.create_service_linked_role(AWSServiceName="spot.amazonaws.com")
     return group
@@ -196,20 +196,22 @@ def _new_bucket(s3: Any, bucket: str, region: str) -> None:
     s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=PRIVATE)
 
 
-def make_role(iam: Any, role: str, policies: Sequence[str], *, bucket: str) -> None:
+def make_role(iam: Any, role: str, policies: Sequence[str], *, names: Mapping[str, str]) -> None:
     """A role for EC2 with an instance profile of the same name.
 
     Args:
         iam: boto3's client.
         role: Its name.
         policies: Names of files beside this one.
-        bucket: Which the policies name.
+        names: What stands for each word in capitals in the policies.
     """
     with there_already("EntityAlreadyExists"):
         trust = (HERE / "trust-policy.json").read_text()
         iam.create_role(RoleName=role, AssumeRolePolicyDocument=trust)
     for policy in policies:
-        text = (HERE / f"{policy}-policy.json").read_text().replace("BUCKET", bucket)
+        text = (HERE / f"{policy}-policy.json").read_text()
+        for word, name in names.items():
+            text = text.replace(word, name)
         iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=text)
     with there_already("EntityAlreadyExists"):
         iam.create_instance_profile(InstanceProfileName=role)

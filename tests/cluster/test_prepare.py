@@ -65,6 +65,10 @@ def test_roles_hold_the_policies_for_the_bucket(role, policies, aws):
     document = iam.get_role_policy(RoleName=role, PolicyName="worker")["PolicyDocument"]
     text = document if isinstance(document, str) else json.dumps(document)
     assert "arn:aws:s3:::photos/*" in unquote(text)
+    if "head" in policies:
+        document = iam.get_role_policy(RoleName=role, PolicyName="head")["PolicyDocument"]
+        text = document if isinstance(document, str) else json.dumps(document)
+        assert "security-group/sg-" in unquote(text)
     (held,) = iam.get_instance_profile(InstanceProfileName=role)["InstanceProfile"]["Roles"]
     assert held["RoleName"] == role
 
