@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from tests.waiting import wait_until
 ROOT = Path(__file__).parents[2]
 BOOT = Path(__file__).with_name("boot.sh")
 PREFIX = "world-"  # without the three letters by which Ray's processes are found
+NEW_S = 60.0
 NETWORK = "10.77.0"
 GATEWAY = f"{NETWORK}.254"
 TOOLS = {
@@ -39,6 +41,7 @@ TOOLS = {
     "unshare": "util-linux",
     "setpriv": "util-linux",
     "hostname": "hostname",
+    "pgrep": "procps",
 }
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NAMESPACES = ("--mount", "--net", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -252,8 +255,9 @@ def _environment(world: Path, name: str) -> dict[str, str]:
 def _folder() -> Iterator[Path]:
     """A world's files. They are not below /tmp, for there each host has its own."""
     for left in Path("/var/tmp").glob(f"{PREFIX}*"):
-        with suppress(BlockingIOError), _locked(left):
-            shutil.rmtree(left, ignore_errors=True)
+        # another that does the same may be quicker
+        with suppress(BlockingIOError, FileNotFoundError):
+            _remove_if_left(left)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/var/tmp"))
     with _locked(folder):
         for name in ("laptop/home", "shared", "keys"):
@@ -261,6 +265,13 @@ def _folder() -> Iterator[Path]:
         try:
             yield folder
         finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_if_left(folder: Path) -> None:
+    # one that is being made has no lock yet
+    if time.time() - folder.stat().st_mtime > NEW_S:
+        with _locked(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
