@@ -2,14 +2,15 @@
 
     python -m tests.cluster.e2e          # make e2e-cluster
 
-Three hosts (hosts.py) are set up by cluster/local.yaml as it stands, but for addresses, user and
-key. Two students train on two of them, all of Ray is killed on one, and the run must end with the
-bytes of one that nobody disturbed. Exit code 0: all was as it must be; 77: no hosts can be made.
-What each command and Ray's head said is left in build/e2e-cluster/.
+Three hosts (hosts.py) are set up by cluster/local.yaml as it stands, but for addresses, user, key
+and versions. Two students train on two of them, all of Ray is killed on one, and the run must end
+with the bytes of one that nobody disturbed. Exit code 0: all was as it must be; 77: no hosts can be
+made. What each command and Ray's head said is left in build/e2e-cluster/.
 """
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -178,13 +180,23 @@ def _cluster(laptop: Laptop, hosts: Sequence[Host]) -> Iterator[None]:
 
 
 def write_config(folder: Path, hosts: Sequence[Host]) -> Path:
-    """cluster/local.yaml with these hosts and their key."""
+    """cluster/local.yaml with these hosts, their key and what is installed on them."""
     config = yaml.safe_load((ROOT / "cluster" / "local.yaml").read_text())
     head, *workers = (host.address for host in hosts)
     config["provider"] |= {"head_ip": head, "worker_ips": workers}
     config["auth"] = {"ssh_user": "root", "ssh_private_key": str(private_key())}
+    config["file_mounts"]["~/raymd/constraints.txt"] = str(_constraints(folder))
     path = folder / "local.yaml"
     path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def _constraints(folder: Path) -> Path:
+    """cluster/constraints.txt with the versions that are installed here, and so on the hosts."""
+    text = (ROOT / "cluster" / "constraints.txt").read_text()
+    names = re.findall(r"^(\S+)==", text, re.MULTILINE)
+    path = folder / "constraints.txt"
+    path.write_text("".join(f"{name}=={version(name)}\n" for name in names))
     return path
 
 

@@ -1,6 +1,8 @@
 """cluster/local.yaml: Ray takes it, and nothing is left to Ray's defaults."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +42,17 @@ def test_what_is_mounted_is_there_and_is_what_an_installation_needs(config: dict
     assert {"raymd", "pyproject.toml", "README.md", "LICENSE"} <= {str(path) for path in sources}
 
 
-def test_ray_is_the_version_that_runs_here(config: dict[str, Any]) -> None:
-    assert f"'ray[default,train,tune]=={ray.__version__}'" in json.dumps(config["setup_commands"])
+def test_the_head_is_started_with_its_address(config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "ray_bootstrap_config.yaml").write_text(json.dumps(prepare_config(config)))
+    programs = tmp_path / "raymd-env" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "python").symlink_to(sys.executable)
+    (programs / "ray").write_text('#!/bin/sh\necho "$@"\n')
+    (programs / "ray").chmod(0o755)
+    environment = {"HOME": str(tmp_path), "PATH": f"{programs}:/usr/bin:/bin"}
+    start = ["bash", "-c", config["head_start_ray_commands"][-1]]
+    done = subprocess.run(start, env=environment, capture_output=True, text=True, check=True)
+    assert f"--head --node-ip-address={config['provider']['head_ip']} " in done.stdout
 
 
 def test_every_node_asks_for_the_token_and_the_dashboard_is_on_localhost(
