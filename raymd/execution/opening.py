@@ -67,8 +67,7 @@ def open_run(config: FitConfig, announce: Announce) -> Run:
         UserError: what cannot work; see the message.
     """
     check_device(config.device)
-    base = Storage.at(config.storage)
-    base.check_writable()
+    base = Storage.to_write(config.storage)
     name, exists = choose_run(config, base)
     storage = base.sub(name)
     dataset = load(config, announce)
