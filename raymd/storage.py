@@ -12,7 +12,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -350,3 +350,17 @@ class Storage:
             raise UserError(
                 f"storage {self.uri!r} cannot be written ({reason}); choose another: --storage DIR"
             ) from error
+
+    @contextmanager
+    def left_as_it_was(self) -> Iterator[None]:
+        """Afterwards remove the folders that were made for it inside the block; those in which
+        somebody has begun something stay. An object store has no folders."""
+        made = []
+        if self.is_local:
+            made = [path for path in (Path(self.uri), *Path(self.uri).parents) if not path.exists()]
+        try:
+            yield
+        finally:
+            for path in made:
+                with suppress(OSError):  # not empty, or never made
+                    path.rmdir()
