@@ -354,7 +354,8 @@ class Storage:
     @contextmanager
     def left_as_it_was(self) -> Iterator[None]:
         """Afterwards remove the folders that were made for it inside the block; those in which
-        somebody has begun something stay. An object store has no folders."""
+        somebody has begun something stay. On an object store an empty marker may stay, since
+        pyarrow removes folders only with all that is in them."""
         made = []
         if self.is_local:
             made = [path for path in (Path(self.uri), *Path(self.uri).parents) if not path.exists()]
