@@ -65,14 +65,17 @@ def open_filesystem(uri: str, *, flag: str = "--storage") -> tuple[pafs.FileSyst
         flag: That the user said.
 
     Raises:
-        UserError: no filesystem is known by that name, or it cannot be reached.
+        UserError: no filesystem is known by that name, or its options mean nothing.
+        StorageRefusedError, StorageAccessError: as ``explained``; a store may be asked for its
+            region.
     """
     if not is_uri(uri):
         return pafs.LocalFileSystem(), uri.rstrip("/") or "/"
-    try:
-        filesystem, path = _from_uri(uri)
-    except (pa.ArrowException, OSError, ImportError, ValueError) as error:
-        raise UserError(f"storage {uri!r} ({flag}): {explain(error)}") from error
+    with explained(uri):
+        try:
+            filesystem, path = _from_uri(uri)
+        except (ImportError, NotImplementedError, ValueError) as error:
+            raise UserError(f"storage {uri!r} ({flag}): {explain(error)}") from error
     if not path.strip("/"):
         raise UserError(f"storage {uri!r} ({flag}): it names no bucket, as in s3://BUCKET/FOLDER")
     return filesystem, path.rstrip("/")

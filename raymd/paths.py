@@ -1,7 +1,7 @@
 """Paths as a process in another folder finds them."""
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 
 def absolute_path(path: str) -> str:
@@ -9,6 +9,20 @@ def absolute_path(path: str) -> str:
     if is_uri(path):
         return path
     return os.path.normpath(Path(path).expanduser().absolute())
+
+
+def lies_in(uri: str, folder: str) -> bool:
+    """Whether one URI names the folder of the other, or something below it."""
+    return _place(uri).is_relative_to(_place(folder))
+
+
+def _place(uri: str) -> PurePosixPath:
+    """Without options, and without credentials; before Azure's @ is the container."""
+    scheme, _, rest = uri.partition("?")[0].partition("://")
+    who, _, bucket = rest.rpartition("@")
+    if who and not scheme.startswith("abfs"):
+        rest = bucket
+    return PurePosixPath(scheme) / rest.lstrip("/")
 
 
 def is_uri(text: str) -> bool:

@@ -12,7 +12,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,14 +60,37 @@ class Storage:
 
     @classmethod
     def at(cls, uri: str | os.PathLike[str]) -> "Storage":
-        """The storage at a local path or a URI. UserError if no filesystem knows the scheme."""
+        """The storage at a local path or a URI.
+
+        Raises:
+            UserError: no filesystem knows the scheme.
+            StorageRefusedError, StorageAccessError: a store that was asked for its region.
+        """
         text = os.fspath(uri)
         if not is_uri(text):
             return cls(str(Path(text).expanduser().absolute()))
         filesystem, path = open_filesystem(text)
         if isinstance(filesystem, pafs.LocalFileSystem):
             return cls(path)  # a folder like any other: made when missing, written by renaming
-        return cls(text.rstrip("/"), {"fs": (filesystem, path)})
+        folder, *query = text.split("?", 1)
+        return cls("?".join([folder.rstrip("/"), *query]), {"fs": (filesystem, path)})
+
+    @classmethod
+    def to_write(cls, uri: str) -> "Storage":
+        """The storage that a user wants written, opened and tried.
+
+        Raises:
+            UserError: it cannot be, for whatever reason; names it and --storage.
+        """
+        try:
+            storage = cls.at(uri)
+        except OSError as error:
+            reason = explain(error.__cause__ or error)
+            raise UserError(
+                f"storage {uri!r} cannot be opened ({reason}); choose another: --storage DIR"
+            ) from error
+        storage.check_writable()
+        return storage
 
     def __reduce__(self) -> tuple[type["Storage"], tuple[str]]:
         return Storage, (self.uri,)
@@ -96,7 +119,7 @@ class Storage:
     def sub(self, name: str) -> "Storage":
         """The storage of a folder below this one, with the same options (``s3://…?region=…``)."""
         folder, *query = [self.uri] if self.is_local else self.uri.split("?", 1)
-        below = Storage("?".join([f"{folder}/{name}", *query]))
+        below = Storage("?".join([f"{folder.rstrip('/')}/{name}", *query]))
         if not self.is_local:  # one connection for all; opening another asks for the region again
             below._cache["fs"] = (self._filesystem[0], self._path(name))
         return below
@@ -327,3 +350,18 @@ class Storage:
             raise UserError(
                 f"storage {self.uri!r} cannot be written ({reason}); choose another: --storage DIR"
             ) from error
+
+    @contextmanager
+    def left_as_it_was(self) -> Iterator[None]:
+        """Afterwards remove the folders that were made for it inside the block; those in which
+        somebody has begun something stay. On an object store an empty marker may stay, since
+        pyarrow removes folders only with all that is in them."""
+        made = []
+        if self.is_local:
+            made = [path for path in (Path(self.uri), *Path(self.uri).parents) if not path.exists()]
+        try:
+            yield
+        finally:
+            for path in made:
+                with suppress(OSError):  # not empty, or never made
+                    path.rmdir()

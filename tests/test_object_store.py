@@ -1,6 +1,7 @@
 """Filesystems by URI, and what is said of their errors; no network."""
 
 import errno
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,31 @@ def test_credentials_in_a_uri_are_not_told() -> None:
     told = explain(OSError("'s3://KEYKEY:SECRETSECRET@bucket/x': AWS Error SLOW_DOWN"))
     assert "SECRETSECRET" not in told
     assert "KEYKEY" not in told
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"), [(SLOW, StorageAccessError), (DENIED, StorageRefusedError)]
+)
+def test_store_that_is_away_when_it_is_opened_may_be_asked_again_by_a_worker(
+    monkeypatch: pytest.MonkeyPatch, said: str, kind: type
+) -> None:
+    def fail(uri: str) -> Any:
+        raise OSError(said)
+
+    monkeypatch.setattr(object_store, "_from_uri", fail)
+    worker = pickle.loads(pickle.dumps(Storage("s3://bucket/runs")))
+    with pytest.raises(kind):
+        worker.record("run.json")
+    with pytest.raises(UserError, match=r"cannot be opened \(.*\); choose another: --storage DIR$"):
+        Storage.to_write("s3://bucket/runs")
+
+
+@pytest.mark.parametrize("uri", [S3, S3.replace("runs?", "runs/?"), S3.replace("runs?", "runs//?")])
+def test_slash_at_a_uris_end_changes_no_folder(uri: str) -> None:
+    below = Storage.at(uri).sub("run")
+    there = pickle.loads(pickle.dumps(below))
+    assert there._path("a") == below._path("a") == "bucket/runs/run/a"
+    assert Storage(uri).sub("run").uri == below.uri
 
 
 class Failing:

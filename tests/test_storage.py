@@ -510,6 +510,22 @@ def test_remote_folder_that_is_not_there_cannot_be_written() -> None:
         Storage.at("mock:///nowhere").check_writable()
 
 
+# -- left_as_it_was -------------------------------------------------------------------
+
+
+def test_folders_made_in_between_go_again_unless_somebody_began_something(tmp_path: Path) -> None:
+    deep = Storage.at(tmp_path / "a/b/c")
+    with deep.left_as_it_was():
+        deep.write("probe", b"")
+        deep.delete("probe")
+    assert list(tmp_path.iterdir()) == []
+    with deep.left_as_it_was():
+        deep.write("probe", b"")
+        deep.delete("probe")
+        Storage.at(tmp_path / "a/b").write("run/run.json", b"{}")
+    assert [path.name for path in (tmp_path / "a/b").iterdir()] == ["run"]
+
+
 # -- checksum -------------------------------------------------------------------------
 
 

@@ -38,6 +38,7 @@ def build_parser() -> flags.Parser:
         help="other images, whose classes have the run's names (default: the run's own data set)",
     )
     parser.add_argument("--data_dir", metavar="DIR", help="where the data set lies")
+    flags.add_data_cache(parser)
     flags.add_weights(parser)
     parser.add_argument(
         "--baseline", metavar="RUN", help="another finished run, compared on the same images"
@@ -82,9 +83,10 @@ def main(argv: Sequence[str]) -> int:
 def _images(run: "Storage", arguments: argparse.Namespace) -> "Images":
     from raymd.commands.saved_data import other_images, own_images
 
+    where = {"data_dir": arguments.data_dir, "data_cache": arguments.data_cache}
     if arguments.dataset is None:
-        return own_images(run, part=arguments.part, data_dir=arguments.data_dir)
-    return other_images(run, arguments.dataset, part=arguments.part, data_dir=arguments.data_dir)
+        return own_images(run, part=arguments.part, **where)
+    return other_images(run, arguments.dataset, part=arguments.part, **where)
 
 
 def _text(evaluation: "Evaluation", arguments: argparse.Namespace) -> str:

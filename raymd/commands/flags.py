@@ -87,6 +87,16 @@ def add_storage(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_data_cache(parser: argparse.ArgumentParser) -> None:
+    """--data_cache."""
+    parser.add_argument(
+        "--data_cache",
+        metavar="DIR",
+        help="where data of an object store are kept; default: $RAYMD_DATA_CACHE, or"
+        " ~/.cache/raymd/data",
+    )
+
+
 def add_weights(parser: argparse.ArgumentParser) -> None:
     """--weights."""
     parser.add_argument(

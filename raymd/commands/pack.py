@@ -37,6 +37,7 @@ def build_parser() -> flags.Parser:
     )
     parser.add_argument("out", metavar="OUT", help="a folder that is not there, or empty")
     parser.add_argument("--data_dir", metavar="DIR", help="where imagenet lies")
+    flags.add_data_cache(parser)
     parser.add_argument(
         "--shard_mb",
         metavar="MB",
@@ -77,6 +78,7 @@ def main(argv: Sequence[str]) -> int:
         arguments.dataset,
         Path(arguments.out),
         data_dir=arguments.data_dir,
+        data_cache=arguments.data_cache,
         shard_mb=arguments.shard_mb,
         smaller=smaller,
         announce=lambda line: print(line, file=sys.stderr),

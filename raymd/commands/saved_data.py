@@ -12,6 +12,7 @@ import torch
 
 from raymd.config import from_yaml
 from raymd.data import load_dataset
+from raymd.data.cache import usable
 from raymd.data.dataset import AnySplit, Dataset
 from raymd.data.splits import Prepared, prepare
 from raymd.errors import UserError
@@ -59,13 +60,21 @@ def saved_identity(run: Storage) -> tuple[Settings, str]:
     return Settings.from_dict(record["settings"]), record["fingerprint"]
 
 
-def own_images(run: Storage, *, part: PartName, data_dir: str | None = None) -> Images:
+def own_images(
+    run: Storage,
+    *,
+    part: PartName,
+    data_dir: str | None = None,
+    data_cache: str | None = None,
+) -> Images:
     """The data set that the run was trained with.
 
     Args:
         run: The run.
         part: Which part is wanted.
         data_dir: Where the data set lies now; None: where it was.
+        data_cache: Where data of an object store are kept; None: where the run kept them, if this
+            machine can.
 
     Raises:
         UserError: nothing was held out and ``val`` is wanted, or the data are not the run's.
@@ -79,7 +88,7 @@ def own_images(run: Storage, *, part: PartName, data_dir: str | None = None) -> 
         image_size=settings.image_size,
         subset=settings.subset,  # as many images as training had may fit where all of them do not
         seed=settings.seed,
-        data_cache=config.data_cache,
+        data_cache=data_cache or usable(config.data_cache),
         announce=_tell,
     )
     data = prepare_for(settings, dataset)
@@ -93,7 +102,14 @@ def own_images(run: Storage, *, part: PartName, data_dir: str | None = None) -> 
     return _checked(Images(data, part, is_own=True))
 
 
-def other_images(run: Storage, spec: str, *, part: PartName, data_dir: str | None = None) -> Images:
+def other_images(
+    run: Storage,
+    spec: str,
+    *,
+    part: PartName,
+    data_dir: str | None = None,
+    data_cache: str | None = None,
+) -> Images:
     """Another data set, whose classes are among the run's.
 
     Raises:
@@ -108,6 +124,7 @@ def other_images(run: Storage, spec: str, *, part: PartName, data_dir: str | Non
         spec,
         data_dir=data_dir,
         image_size=model["image_size"],
+        data_cache=data_cache,
         announce=_tell,
     )
     channels = dataset.train.channels

@@ -30,7 +30,7 @@ from raymd.data.jpeg import Picture, decode_box
 from raymd.data.manifest import sorted_rows
 from raymd.data.names import check_dataset
 from raymd.data.parts import Source, labels_of
-from raymd.data.remote import Announce, made_local
+from raymd.data.remote import Announce, Local, made_local
 from raymd.data.tables import table_sources
 from raymd.errors import DataError, UserError
 
@@ -67,6 +67,7 @@ def pack(
     out: Path,
     *,
     data_dir: Path | str | None = None,
+    data_cache: str | None = None,
     shard_mb: int = 256,
     smaller: Smaller | None = None,
     announce: Announce = print,
@@ -80,6 +81,7 @@ def pack(
         spec: A data set of files, as ``--dataset`` has it.
         out: A folder that is not there, or empty; perhaps a link to one, or a mount point.
         data_dir: For "imagenet".
+        data_cache: As for ``load_dataset``.
         shard_mb: Megabytes of images in a shard, 1 to 2,000.
         smaller: Make images smaller.
         announce: Takes lines of what is going on.
@@ -94,7 +96,11 @@ def pack(
     out = out.resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is there and not empty; name a folder that is not (OUT)")
-    parts, classes = _open(spec, data_dir, announce)
+    name, _ = check_dataset(spec)
+    if name not in PACKABLE:
+        raise UserError(f"dataset {spec}: can be packed are {', '.join(PACKABLE)} (DATASET)")
+    here = made_local(spec, data_dir, cache=data_cache, announce=announce)
+    parts, classes = _open(spec, here, announce)
     made = _new_folder(out)
     try:
         packed = {
@@ -128,10 +134,10 @@ def _put(made: Path, out: Path) -> None:
 
 
 def _open(
-    spec: str, data_dir: Path | str | None, announce: Announce
+    spec: str, here: Local, announce: Announce
 ) -> tuple[dict[str, EncodedSplit], tuple[str, ...]]:
     """Each part in the order of its ids, and the classes' names."""
-    train, test, notes = _sources(spec, data_dir, announce)
+    train, test, notes = _sources(spec, here)
     labels = labels_of(spec, train, test)
     for note in (*notes, *labels.notes):
         announce(note)
@@ -144,13 +150,8 @@ def _open(
     return parts, class_names(labels.classes) if spec == "imagenet" else labels.classes
 
 
-def _sources(
-    spec: str, data_dir: Path | str | None, announce: Announce
-) -> tuple[Source, Source | None, tuple[str, ...]]:
+def _sources(spec: str, here: Local) -> tuple[Source, Source | None, tuple[str, ...]]:
     name, _ = check_dataset(spec)
-    if name not in PACKABLE:
-        raise UserError(f"dataset {spec}: can be packed are {', '.join(PACKABLE)} (DATASET)")
-    here = made_local(spec, data_dir, announce=announce)
     if name != "imagenet":
         folder = Path(here.argument)
         return folder_sources(folder) if name == "folder" else table_sources(folder, suffix=name)

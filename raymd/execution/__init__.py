@@ -22,7 +22,7 @@
     shared_storage.py  whether all nodes see the same folder
     signals.py     Ctrl-C and SIGTERM
     telling.py     who is told of a run: terminal, programs, TensorBoard, W&B, a callback, and
-                   Ray's metrics: gauges.py
+                   Ray's metrics: gauges.py; board_folder.py: TensorBoard's files on a store
     doctor/        `raymd doctor`: facts of every node, and what would stand in a run's way
     remains.py     what runs that crashed have left in Ray, for `raymd clean`
 

@@ -13,12 +13,14 @@ import torch
 from raymd.config import FitConfig
 from raymd.data import load_dataset
 from raymd.data.dataset import Dataset
+from raymd.data.names import check_dataset, takes_folder
 from raymd.data.remote import Announce, silent
 from raymd.data.splits import Prepared
 from raymd.errors import UserError
 from raymd.execution.plan import check_slots
 from raymd.models.initial import check_source, load_initial
 from raymd.models.registry import build_model, check_model
+from raymd.paths import is_uri, lies_in
 from raymd.resolve import resolve
 from raymd.result import Result
 from raymd.run_folder import RESULT, student_folder
@@ -67,8 +69,8 @@ def open_run(config: FitConfig, announce: Announce) -> Run:
         UserError: what cannot work; see the message.
     """
     check_device(config.device)
-    base = Storage.at(config.storage)
-    base.check_writable()
+    check_apart(config)
+    base = Storage.to_write(config.storage)
     name, exists = choose_run(config, base)
     storage = base.sub(name)
     dataset = load(config, announce)
@@ -100,6 +102,23 @@ def check_device(device: str) -> None:
         raise UserError(
             "device mps: this machine has no GPU of Apple's, or this torch no support for it"
             " (--device auto, cpu or cuda)"
+        )
+
+
+def check_apart(config: FitConfig) -> None:
+    """Refuse to write runs among the files of an object store that are fetched as data: each node
+    would find other ones there.
+
+    Raises:
+        UserError: with both places.
+    """
+    name, argument = check_dataset(config.dataset)
+    place = argument if takes_folder(name) else config.data_dir or ""
+    if is_uri(place) and is_uri(config.storage) and lies_in(config.storage, place):
+        flag = "--dataset" if takes_folder(name) else "--data_dir"
+        raise UserError(
+            f"storage {config.storage!r} lies in the data's folder {place!r}, all of which is"
+            f" fetched: keep runs elsewhere (--storage), or name a folder of images alone ({flag})"
         )
 
 

@@ -9,9 +9,6 @@ of it is kept: no run directory, no file.
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 
@@ -63,7 +60,7 @@ def preview(config: FitConfig, *, announce: Announce = lambda _: None) -> Previe
         UserError: it cannot run; with numbers and the flags to change.
     """
     started = time.perf_counter()
-    with _nothing_left(config.storage):
+    with Storage.at(config.storage).left_as_it_was():
         run = open_run(config, announce)
         if run.result is not None:
             raise UserError(
@@ -77,18 +74,3 @@ def preview(config: FitConfig, *, announce: Announce = lambda _: None) -> Previe
             nodes = alive_nodes()  # an autoscaler may have brought some for it
         startup_s = measured.ready_at - started
         return Foresight(config, run, plan, where, nodes, measured, startup_s).preview()
-
-
-@contextmanager
-def _nothing_left(storage: str) -> Iterator[None]:
-    """Remove the folders that checking a storage makes, unless they were there before."""
-    base = Storage.at(storage)
-    made: list[Path] = []
-    if base.is_local:
-        made = [path for path in (Path(base.uri), *Path(base.uri).parents) if not path.exists()]
-    try:
-        yield
-    finally:
-        for path in made:
-            if path.is_dir() and not any(path.iterdir()):
-                path.rmdir()

@@ -114,8 +114,10 @@ def _train(
             telling.close()
             mark_ended(run)
             raise
-        telling.finish(run, result)  # while there is a Ray to tell, whose metrics show the end
-    _tidy(run)
+        try:
+            telling.finish(run, result)  # while there is a Ray to tell, whose metrics show the end
+        finally:
+            _tidy(run)  # though nobody may be there any more to read the result (| head)
     return result
 
 

@@ -5,17 +5,17 @@ is a new attempt here, under a fresh Ray run name: a run directory of Train's th
 half-written would block the restart.
 """
 
+import os
 import threading
 import uuid
 from collections import Counter
 from typing import Any, Literal, cast
 
-from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
 from ray.util import remove_placement_group
 from ray.util.placement_group import PlacementGroup
 
 from raymd.distillation.schedule import Position
+from raymd.errors import UserError
 from raymd.execution.compat import remove_orphaned_groups, trainer_without_cleaner
 from raymd.execution.dispatch import Segment
 from raymd.execution.monitor import FAILURES_AT_ONE_POSITION
@@ -25,6 +25,18 @@ from raymd.execution.worker import train_loop
 from raymd.execution.worker_environment import worker_environment
 from raymd.run_folder import SCRATCH
 from raymd.secrets import without_secrets
+
+try:
+    from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+except ImportError as error:
+    wanted = os.environ.get("RAY_TRAIN_V2_ENABLED")  # read by Ray when ray.train is imported
+    if wanted is None:
+        raise
+    raise UserError(
+        f"RAY_TRAIN_V2_ENABLED={wanted} in the environment: raymd needs Ray Train's second version;"
+        " unset it"
+    ) from error
 
 # Workers are restarted without end; what is no failure of theirs is answered here.
 FAILURES: Any = {"max_failures": -1, "controller_failure_limit": 0}

@@ -5,11 +5,8 @@ Announcements come before anything is known of the run and events after; both go
 Which viewers there are is decided by the configuration; what they show is raymd/view's.
 """
 
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from rich.console import Console
 from raymd.config import FitConfig
 from raymd.errors import UserError
 from raymd.exchange.blocks import read_losses
+from raymd.execution.board_folder import BoardFolder
 from raymd.execution.gauges import RayGauges
 from raymd.execution.opening import Run
 from raymd.execution.plan import Plan
@@ -27,7 +25,6 @@ from raymd.result import Result
 from raymd.run_folder import TENSORBOARD, WANDB
 from raymd.runs import read_history
 from raymd.secrets import masked, without_secrets
-from raymd.storage import Storage
 from raymd.student_options import members_of
 from raymd.view import events
 from raymd.view.about import About
@@ -70,7 +67,7 @@ class Telling:
         self._on_event = on_event
         self._announced: list[str] = []
         self._viewers: Viewers | None = None
-        self._upload: tuple[Storage, Path] | None = None
+        self._upload: BoardFolder | None = None
 
     def announce(self, text: str) -> None:
         """Tell people something, before the run begins or while it goes on."""
@@ -132,19 +129,11 @@ class Telling:
             viewers.close()
         upload, self._upload = self._upload, None
         if upload is not None:
-            self._send(*upload)
-
-    def _send(self, storage: Storage, folder: Path) -> None:
-        """TensorBoard's files to an object store; a run does not fail for them."""
-        try:
-            for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-                storage.write(f"{TENSORBOARD}/{file.relative_to(folder)}", file.read_bytes())
-        except OSError as error:
-            self.console.print(f"TensorBoard's files stay in {folder}: {error}", soft_wrap=True)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-            with suppress(OSError):  # W&B's folder is beside it
-                folder.parent.rmdir()
+            try:
+                upload.send()
+            except OSError as error:  # a run does not fail for it
+                where = f"TensorBoard's files stay in {upload.folder}"
+                self.console.print(f"{where}: {error}", soft_wrap=True)
 
     def _fan_out(self, viewers: list[Viewer]) -> Viewers:
         if self.kind in ("lines", "live"):
@@ -166,9 +155,10 @@ class Telling:
     def _logs(self, run: Run, history: list[dict[str, Any]]) -> list[Viewer]:
         if run.storage.is_local:
             folder = Path(run.storage.uri)
-        else:  # TensorBoard's files grow, which an object store's cannot
-            folder = Path(tempfile.mkdtemp(prefix="raymd-"))
-            self._upload = (run.storage, folder / TENSORBOARD)
+        else:
+            upload = BoardFolder(run.storage)
+            upload.fetch()
+            self._upload, folder = upload, upload.parent
         board = Board(folder / TENSORBOARD)
         board.rebuild(history)
         logs: list[Viewer] = [board]
@@ -202,7 +192,8 @@ def _metrics(run: Run, about: About, history: list[dict[str, Any]]) -> list[View
     where there is none."""
     if not ray.is_initialized():
         return []
-    return [RayGauges(Gauges(run.name, about=about, history=history))]
+    name = without_secrets(run.storage.uri)  # not run.name: seed-0 is called so at every point
+    return [RayGauges(Gauges(name, about=about, history=history))]
 
 
 def new_console() -> Console:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
-from raymd.errors import StorageError, UserError, unknown_name
+from raymd.errors import StorageAccessError, StorageError, UserError, unknown_name
 from raymd.models.registry import Upscaled
 from raymd.run_folder import model_record, weights_file
 from raymd.storage import Storage
@@ -165,6 +165,8 @@ def _read_file(source: str) -> tuple[str, dict[str, Tensor]]:
         if not name.endswith(TORCH_SUFFIXES):
             return source, load_safetensors(data)
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except StorageAccessError:  # a worker may try again
+        raise
     except OSError as error:
         raise UserError(f"{source!r} cannot be read: {error} ({FLAG})") from error
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:

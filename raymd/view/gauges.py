@@ -65,7 +65,7 @@ class Gauges:
     """Takes events, and says what every gauge shows.
 
     Args:
-        run: The run's name, a tag of every reading.
+        run: What the run is called, a tag of every reading.
         about: The run.
         history: Epochs of earlier attempts.
     """

@@ -1,21 +1,27 @@
 """Data in an object store: fetched once, whole or not at all, and the same data as on a disk."""
 
+import errno
+import io
 import pickle
 import shutil
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pyarrow.fs as pafs
 import pytest
 
-from raymd.data import load_dataset, remote
+from raymd.config import FitConfig
+from raymd.data import cache, load_dataset, remote
+from raymd.data.cache import CACHE_VARIABLE, usable
 from raymd.data.encoded import EncodedSplit
 from raymd.data.pack import pack
 from raymd.data.remote import Origin, fetch, made_local
 from raymd.data.splits import prepare
-from raymd.errors import DataError, StorageAccessError
+from raymd.errors import DataError, StorageAccessError, UserError
 from raymd.execution import shipping
+from raymd.execution.opening import check_apart
 from raymd.object_store import open_filesystem
 from tests.data.photographs import fill_tree
 
@@ -52,7 +58,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     fill_tree(made.folder / "bucket/photos/train", images=6)
     fill_tree(made.folder / "bucket/photos/val", images=2, first=500)
     monkeypatch.setattr(remote, "open_filesystem", made.open)
-    monkeypatch.setenv(remote.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     return made
 
 
@@ -119,7 +125,7 @@ def test_changed_data_are_fetched_anew_beside_the_old(bucket: Bucket) -> None:
 def test_what_was_fetched_before_an_outage_is_kept(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "THREADS", 1)
+    monkeypatch.setattr(cache, "THREADS", 1)
     bucket.works_for = 9
     with pytest.raises(StorageAccessError, match=f"^{URI}: it is overloaded"):
         fetch(URI)
@@ -145,6 +151,98 @@ def test_processes_of_a_node_fetch_once(bucket: Bucket) -> None:
     assert len(bucket.opened) == 16
 
 
+# -- caches that several machines or users share --------------------------------------------------
+
+
+def test_nodes_whose_locks_do_not_hold_for_each_other_both_find_all_of_it(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "FileLock", lambda path: nullcontext())
+    meet = threading.Barrier(2)
+    real = cache._missing
+
+    def together(*args: Any) -> Any:
+        found = real(*args)
+        if threading.current_thread() is not threading.main_thread():
+            meet.wait(10)  # both begin at the same moment, and both believe to have all
+        return found
+
+    monkeypatch.setattr(cache, "_missing", together)
+    found: list[Origin] = []
+    threads = [threading.Thread(target=lambda: found.append(fetch(URI))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 2
+    assert files(Path(found[0].folder)) == files(on_disk(bucket))
+    assert [path.name for path in Path(found[0].folder).parent.iterdir()] == [found[0].key]
+
+
+def test_files_that_vanish_before_all_are_there_get_no_whole_name(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_copy", lambda *args: None)
+    with pytest.raises(DataError, match="was fetched, and is gone again from"):
+        fetch(URI)
+    assert not (tmp_path / "cache" / fetch_key()).exists()
+
+
+def fetch_key() -> str:
+    listed = remote._listing(*remote.open_filesystem(URI), URI, "")
+    return remote._key(URI, listed)
+
+
+def test_cache_of_another_user_is_read_without_a_lock(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = fetch(URI)
+
+    def refuse(path: str) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(cache, "FileLock", refuse)
+    assert fetch(URI) == there
+    shutil.rmtree(there.folder)
+    with pytest.raises(DataError, match=r"cannot be kept in .*Permission denied.*--data_cache DIR"):
+        fetch(URI, flag="--data_dir")
+
+
+def test_cache_that_cannot_be_a_folder_is_refused_with_the_flag(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError, match=r"cannot be kept in .*/file/cache .*RAYMD_DATA_CACHE"):
+        fetch(URI, cache=str(tmp_path / "file/cache"))
+    with pytest.raises(DataError, match="there is no home folder here"):
+        fetch(URI, cache="~nobody-of-that-name/cache")
+    assert usable(str(tmp_path / "file/cache")) is None
+    assert usable(str(tmp_path / "new/cache")) == str(tmp_path / "new/cache")
+
+
+def test_object_and_folder_of_one_name_are_refused_with_the_flags(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infos = [
+        pafs.FileInfo(f"bucket/photos/{name}", pafs.FileType.File, size=3) for name in ("a", "a/b")
+    ]
+    monkeypatch.setattr(bucket, "get_file_info", lambda what: infos)
+    monkeypatch.setattr(bucket, "open_input_stream", lambda path: io.BytesIO(b"123"))
+    with pytest.raises(DataError, match=r"cannot be kept .*--data_cache DIR .* \(--data_dir\)"):
+        fetch(URI, flag="--data_dir")
+
+
+def test_cache_is_where_it_was_named_for_whoever_stands_elsewhere(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    origin = fetch(URI, cache="here")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert origin.on_this_node().folder == origin.folder
+    assert len(bucket.opened) == 16
+
+
 # -- other nodes ----------------------------------------------------------------------------------
 
 
@@ -161,7 +259,7 @@ def test_worker_of_another_node_fetches_what_it_reads(
     prepared = prepare(data, subset=None, val_fraction=0.25, seed=0)
     arrived = pickle.dumps(shipping.pack(prepared))
     shutil.rmtree(tmp_path / "cache")  # the driver's is not there
-    monkeypatch.setenv(remote.CACHE_VARIABLE, str(tmp_path / "worker"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "worker"))
     there = shipping.unpack(pickle.loads(arrived))
     assert isinstance(there.train, EncodedSplit)
     for split, was in ((there.train, prepared.train), (there.test, prepared.test)):
@@ -238,3 +336,28 @@ def test_paths_of_this_machine_stay_as_they_are(bucket: Bucket, tmp_path: Path) 
     assert made_local("cifar10", tmp_path).data_dir == tmp_path
     assert made_local("digits", None).data_dir is None
     assert bucket.opened == []
+
+
+@pytest.mark.parametrize(
+    ("storage", "data", "refused"),
+    [
+        ("s3://b/runs", "s3://b", True),
+        ("s3://b/runs?region=x", "s3://KEY:SECRET@b/", True),
+        ("s3://b/photos", "s3://b/photos", True),
+        ("s3://b/photos-runs", "s3://b/photos", False),
+        ("gs://b/runs", "s3://b", False),
+        ("abfs://a@one.dfs/runs", "abfs://b@one.dfs/runs", False),
+        ("abfs://a@one.dfs/runs/x", "abfs://a@one.dfs/runs", True),
+        ("runs", "s3://b", False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["folder", "imagenet"])
+def test_runs_among_the_data_are_refused(storage: str, data: str, kind: str, refused: bool) -> None:
+    said = {"dataset": f"folder:{data}"}
+    if kind == "imagenet":
+        said = {"dataset": "imagenet", "data_dir": data}
+    config = FitConfig.from_mapping({"students": "resnet8", "storage": storage, **said})
+    flag = "--data_dir" if kind == "imagenet" else "--dataset"
+    expected = pytest.raises(UserError, match=rf"lies in the data's folder .* \({flag}\)$")
+    with expected if refused else nullcontext():
+        check_apart(config)

@@ -1,13 +1,16 @@
 """The mark that a stopped or failed run leaves behind."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from raymd.config import FitConfig
+from raymd.execution import run as run_module
 from raymd.execution.opening import Run, open_run
 from raymd.execution.plan import make_plan
 from raymd.execution.run import mark_ended, start_run
+from raymd.execution.telling import Telling
 from raymd.run_folder import ENDED
 from raymd.storage import Storage
 
@@ -46,3 +49,29 @@ def test_mark_that_cannot_be_written_hides_no_error(
 
     monkeypatch.setattr(Storage, "write", full)
     mark_ended(run)
+
+
+def test_broken_pipe_at_the_end_leaves_nothing_that_only_an_unfinished_run_needs(
+    config: FitConfig, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise BrokenPipeError
+
+    run.storage.write("soft_labels/cycle-000/resnet8/rows.bin", b"1")
+    plan = make_plan({"resnet8": 1}, nodes=[{"CPU": 2}])
+    doing_nothing = dict.fromkeys(("check_shared", "start_run", "collect"), lambda *_, **__: None)
+    replaced = {
+        **doing_nothing,
+        "connected": lambda **_: nullcontext("nowhere"),
+        "alive_nodes": list,
+        "plan_of": lambda *_, **__: plan,
+        "_run_students": lambda *_: 0,
+    }
+    for name, function in replaced.items():
+        monkeypatch.setattr(run_module, name, function)
+    telling = Telling(config)
+    monkeypatch.setattr(telling, "begin", lambda *_: None)
+    monkeypatch.setattr(telling, "finish", gone)
+    with pytest.raises(BrokenPipeError):
+        run_module._train(config, run, telling, None)
+    assert not run.storage.exists("soft_labels")

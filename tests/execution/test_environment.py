@@ -1,8 +1,10 @@
 """Odd machines: raymd works on them and says what it did, or explains before anything starts."""
 
+import importlib
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,15 @@ def test_store_larger_than_shared_memory_is_told_with_sizes_and_remedy() -> None
         "its objects on disk in /tmp/ray, which is slower, for the store wants 7.0 GB and /dev/shm"
         " has 67.1 MB (docker run --shm-size=7g)"
     )
+
+
+def test_first_version_of_ray_train_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    importlib.import_module("raymd.execution.slots")  # so that it is there again afterwards
+    monkeypatch.setenv("RAY_TRAIN_V2_ENABLED", "0")
+    monkeypatch.setitem(sys.modules, "ray.train", types.ModuleType("ray.train"))
+    monkeypatch.delitem(sys.modules, "raymd.execution.slots")
+    with pytest.raises(UserError, match=r"RAY_TRAIN_V2_ENABLED=0 in the environment: .*; unset it"):
+        importlib.import_module("raymd.execution.slots")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import io
 import sys
 import types
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,18 @@ from raymd.config import FitConfig
 from raymd.errors import UserError
 from raymd.exchange.blocks import commit_loss
 from raymd.exchange.facts import Loss
+from raymd.execution import telling as telling_module
+from raymd.execution.board_folder import BoardFolder
 from raymd.execution.opening import open_run
 from raymd.execution.plan import Plan
 from raymd.execution.telling import Telling, about
 from raymd.runs import begin
+from raymd.storage import Storage
 from raymd.training.student import StudentTask
+from raymd.view.board import Board
+from raymd.view.tfevents import read_events
 from tests.training.conftest import run_to
+from tests.view.examples import epoch, published, taught
 
 PLAN = Plan({"resnet8": 1}, cpus_per_worker=1, gpus_per_worker=0, threads=1)
 
@@ -120,3 +127,48 @@ def test_apples_gpu_is_refused_where_there_is_none(
     with pytest.raises(UserError, match="device mps: this machine has no GPU"):
         open_run(config(tmp_path, log="null", device="mps"), lambda line: None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_run_is_called_by_its_folder_in_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = []
+
+    def gauges(run: str, **_: object) -> None:
+        called.append(run)
+
+    monkeypatch.setattr(telling_module, "Gauges", gauges)
+    monkeypatch.setattr(telling_module, "RayGauges", lambda of: of)
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    for point in ("a", "b"):
+        run = open_run(config(tmp_path / point, name="seed-0"), lambda line: None)
+        telling_module._metrics(run, about(run, PLAN), [])
+    assert called == [f"{tmp_path}/a/seed-0", f"{tmp_path}/b/seed-0"]
+
+
+def test_run_that_goes_on_has_each_epoch_and_cycle_once_on_a_store(tmp_path: Path) -> None:
+    store = Storage.at(tmp_path / "run")
+    done = [epoch(index=0), epoch(index=1)]
+
+    def attempt(history: list[Any], *events: Mapping[str, Any]) -> None:
+        upload = BoardFolder(store)
+        upload.fetch()
+        board = Board(upload.folder)
+        board.rebuild(history)
+        for event in events:
+            board.show(event)
+        board.close()
+        upload.send()
+        assert not upload.parent.exists()
+
+    attempt([], *done, published(cycle=0), taught(cycle=0))
+    attempt(done, epoch(index=2))
+    steps = Counter(
+        (value.tag, event.step)
+        for file in (tmp_path / "run/tensorboard/resnet18").iterdir()
+        for event in read_events(file)
+        for value in event.summary.value
+    )
+    assert set(steps.values()) == {1}
+    assert {step for tag, step in steps if tag == "loss/total"} == {0, 1, 2}
+    assert {step for tag, step in steps if tag.startswith("weights/")} == {0}

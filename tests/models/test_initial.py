@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
-from raymd.errors import StorageError, UserError
+from raymd.errors import StorageAccessError, StorageError, UserError
 from raymd.models import build_model
 from raymd.models.initial import check_source, load_initial
 from raymd.models.names import absolute_source
@@ -185,3 +185,12 @@ def test_file_by_uri_is_read(tmp_path):
     net = built()
     load_initial(net, source=f"file://{tmp_path}/w.safetensors", arch="resnet8")
     assert same(net, built(seed=1).state_dict())
+
+
+def test_store_that_is_away_may_be_asked_again(tmp_path, monkeypatch):
+    def away(self, name):
+        raise StorageAccessError("it is overloaded: try again later")
+
+    monkeypatch.setattr(Storage, "read", away)
+    with pytest.raises(StorageAccessError):
+        load_initial(built(), source=str(tmp_path / "w.safetensors"), arch="resnet8")

@@ -39,8 +39,7 @@ def begin(asked: Asked, space: Space, configs: Sequence[FitConfig]) -> int:
     """
     if choose_algorithm(asked, space)[0] == "optuna":
         check_optuna()
-    base = Storage.at(asked.storage)
-    base.check_writable()
+    base = Storage.to_write(asked.storage)
     if asked.name is not None and base.list(asked.name):
         what = "search" if begun(base, asked.name) else "folder"
         raise UserError(

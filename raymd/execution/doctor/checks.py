@@ -10,7 +10,7 @@ CHECKS = (
     Check("versions", software.measure_software, software.judge_versions),
     Check("processor", software.measure_software, software.judge_processor),
     Check("CPUs", room.measure_cpus, room.judge_cpus),
-    Check("GPUs", gpu_facts.measure_gpus, gpus.judge_gpus),
+    Check("GPUs", gpu_facts.measure_gpus, gpus.judge_gpus, limit_s=gpu_facts.LIMIT_S),
     Check("memory", room.measure_memory, room.judge_memory),
     Check("shared memory", room.measure_shared_memory, room.judge_shared_memory),
     Check("disk of Ray", room.measure_disk, room.judge_disk),
@@ -20,9 +20,14 @@ CHECKS = (
 )
 
 
-def measure_all() -> dict[str, Any]:
-    """Facts of this node by check, or Failed."""
-    return {check.name: attempted(check.measure) for check in CHECKS}
+def measure_all(*, slow: bool) -> dict[str, Any]:
+    """Facts of this node by check, or Failed: of those checks that may take long, or the others."""
+    return {check.name: attempted(check.measure) for check in CHECKS if bool(check.limit_s) == slow}
+
+
+def limit_s() -> float:
+    """The longest that all slow checks may take."""
+    return sum(check.limit_s for check in CHECKS)
 
 
 def judge_all(facts: dict[str, Any], against: Against) -> list[Finding]:

@@ -16,7 +16,7 @@ import ray
 from raymd.execution.compat import asks_token
 from raymd.execution.doctor import between
 from raymd.execution.doctor.between import Token
-from raymd.execution.doctor.checks import judge_all
+from raymd.execution.doctor.checks import CHECKS, judge_all, limit_s
 from raymd.execution.doctor.examiner import (
     ANSWER_S,
     START_S,
@@ -118,9 +118,11 @@ def _of_nodes(
 ) -> Iterator[Finding]:  # fmt: skip
     """Ask all that answer; findings node by node."""
     say(f"asking {count_of(len(nodes), 'node')} what they have")
-    facts = ask(actors, lambda _, actor: actor.measure.remote(), timeout_s=START_S)
+    facts = ask(actors, lambda _, actor: actor.measure.remote(slow=False), timeout_s=START_S)
     awake = [node for node in nodes if not isinstance(facts[node.id], Failed)]
-    links = _links(awake, {node.id: actors[node.id] for node in awake}, storage, say)
+    answering = {node.id: actors[node.id] for node in awake}
+    _add_slow(facts, answering, say)
+    links = _links(awake, answering, storage, say)
     driver, needed = measure_software(), needs()
     for node in nodes:
         against = Against(node, len(nodes), driver, needed, device)
@@ -131,6 +133,17 @@ def _of_nodes(
         for check, judge, answers in links:
             if node.id in answers:
                 yield from findings_of(check, answers[node.id], judge, against)
+
+
+def _add_slow(facts: Answers, actors: Mapping[str, ray.actor.ActorHandle], say: Say) -> None:
+    """Ask for what may hang, and put it to the other facts."""
+    say("trying GPUs, where there are any")
+    slow = ask(
+        actors, lambda _, actor: actor.measure.remote(slow=True), timeout_s=limit_s() + ANSWER_S
+    )
+    for node, answer in slow.items():
+        late = {check.name: answer for check in CHECKS if check.limit_s}
+        facts[node] |= late if isinstance(answer, Failed) else answer
 
 
 def _silent(node: Node, failed: Failed) -> Finding:
@@ -166,12 +179,15 @@ def _all_failed(actors: Mapping[str, Any], answers: Answers | Failed) -> Answers
 
 
 def storage_trips(uri: str, actors: Mapping[str, ray.actor.ActorHandle]) -> Answers:
-    """What each node did with the storage; all is removed again, and a folder that was made."""
+    """What each node did with the storage; all is removed again, and folders that were made."""
     probe = attempted(lambda: Probe(Storage.at(uri), uuid.uuid4().hex))
     if isinstance(probe, Failed):
         return dict.fromkeys(actors, StorageTrip(f"the driver cannot use it: {probe.reason}"))
-    storage = probe.storage
-    was_there = attempted(lambda: storage.exists(""))
+    with probe.storage.left_as_it_was():
+        return _trips(probe, actors)
+
+
+def _trips(probe: Probe, actors: Mapping[str, ray.actor.ActorHandle]) -> Answers:
     written = attempted(lambda: probe.write("driver"))
     if isinstance(written, Failed):
         return dict.fromkeys(
@@ -184,9 +200,7 @@ def storage_trips(uri: str, actors: Mapping[str, ray.actor.ActorHandle]) -> Answ
         return {node: _confirmed(probe, node, trip) for node, trip in trips.items()}
     finally:
         with suppress(OSError):  # the trips tell already what is wrong with it
-            storage.delete(probe.folder)
-            if was_there is False and not storage.list():
-                storage.delete("")
+            probe.storage.delete(probe.folder)
 
 
 def _confirmed(probe: Probe, node: str, trip: StorageTrip | Failed) -> StorageTrip:

@@ -89,11 +89,17 @@ Judge = Callable[[Any, Against], Sequence[Verdict]]
 
 
 class Check(NamedTuple):
-    """Something a node can be asked: ``measure`` runs there, ``judge`` in the driver."""
+    """Something a node can be asked: ``measure`` runs there, ``judge`` in the driver.
+
+    Attributes:
+        limit_s: How long programs that it starts may take, where they may hang. Such checks are
+            asked for after the others, which they would else hide.
+    """
 
     name: str
     measure: Callable[[], Any]
     judge: Judge
+    limit_s: float = 0.0
 
 
 def one_line(error: BaseException) -> str:

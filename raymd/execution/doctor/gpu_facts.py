@@ -18,6 +18,7 @@ FIELDS = (
     "ecc.errors.uncorrected.volatile.total",
 )  # fmt: skip
 SMI_S, TORCH_S = 20.0, 45.0
+LIMIT_S = 2 * SMI_S + TORCH_S
 MIB = 2**20
 NVIDIA, DISPLAY = "0x10de", "0x03"  # a PCI device's vendor, and the begin of its class
 # prints an error for each GPU, empty where torch computes on it

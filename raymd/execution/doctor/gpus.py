@@ -22,7 +22,10 @@ def judge_gpus(gpus: Gpus, against: Against) -> list[Verdict]:
 
 def _none_listed(gpus: Gpus, against: Against) -> Iterator[Verdict]:
     level: Level = "problem" if against.device == "cuda" or against.node.gpus else "warning"
-    if gpus.why_none:
+    if gpus.why_none and not gpus.on_bus and not against.node.gpus:
+        # a node for CPUs whose image has the driver, as a cloud's head node often is
+        yield Verdict("note", f"none, and an nvidia-smi that says: {gpus.why_none}")
+    elif gpus.why_none:
         yield Verdict(
             level,
             f"nvidia-smi: {gpus.why_none}",
@@ -47,13 +50,14 @@ def _none_listed(gpus: Gpus, against: Against) -> Iterator[Verdict]:
 def _counted(gpus: Gpus, against: Against) -> Iterator[Verdict]:
     counted, listed = against.node.gpus, len(gpus.listed)
     where = "" if gpus.visible is None else f" (CUDA_VISIBLE_DEVICES={gpus.visible!r} there)"
-    if counted > listed:
+    is_split = any(gpu.is_split for gpu in gpus.listed)  # Ray is told of instances then
+    if counted > listed and not is_split:
         yield Verdict(
             "problem",
             f"Ray counts {counted:g} GPUs and nvidia-smi {listed}{where}",
             f"ray start --num-gpus {listed}",
         )
-    elif counted < listed and not any(gpu.is_split for gpu in gpus.listed):
+    elif counted < listed and not is_split:
         yield Verdict(
             "warning",
             f"Ray counts {counted:g} GPUs and nvidia-smi {listed}{where}, so some stay idle",

@@ -104,7 +104,7 @@ def test_gpus_that_are_not_to_be_used_are_not_judged():
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (Gpus(why_none="NVIDIA-SMI has failed"), "reboot"),
+        (Gpus(why_none="NVIDIA-SMI has failed", on_bus=1), "reboot"),
         (Gpus(on_bus=2), "2 NVIDIA GPUs, but no nvidia-smi"),
     ],
 )
@@ -161,3 +161,15 @@ def test_split_gpus_may_be_fewer_than_ray_counts_by_whole_ones():
         "warning"
         not in judged(gpus(listed=(Gpu(0, "A", "1", 10, 0, is_split=True),)), counted=0)[0]
     )
+
+
+def test_node_for_cpus_whose_image_has_the_driver_is_well():
+    found = Gpus(why_none="NVIDIA-SMI has failed")
+    for device in ("auto", "cuda"):
+        assert judged(found, counted=0, device=device)[0] == ["note"]
+    assert judged(found, counted=1)[0] == ["problem"]
+
+
+def test_instances_that_ray_was_told_of_are_no_problem():
+    split = (Gpu(0, "A", "1", 10, 0, is_split=True),)
+    assert judged(gpus(listed=split), counted=7)[0] == ["note"]

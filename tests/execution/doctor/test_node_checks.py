@@ -1,12 +1,14 @@
 """Software and room of a node: every level of every check, from facts written by hand."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from raymd.execution.doctor import room, software
+from raymd.execution.doctor import examine, gpu_facts, room, software
 from raymd.execution.doctor.checks import CHECKS, judge_all, measure_all
 from raymd.execution.doctor.finding import Against, Failed, attempted, findings_of
 from raymd.execution.doctor.room import Room
-from tests.execution.doctor.facts import AGAINST, SOFTWARE, against, levels
+from tests.execution.doctor.facts import AGAINST, NODE, SOFTWARE, against, levels
 
 GB = 10**9
 
@@ -124,7 +126,7 @@ def test_quota_of_a_container_counts(tmp_path, monkeypatch):
 
 
 def test_this_machine_can_be_measured_and_judged():
-    facts = measure_all()
+    facts = {**measure_all(slow=False), **measure_all(slow=True)}
     assert {name: one for name, one in facts.items() if isinstance(one, Failed)} == {}
     driver = facts["versions"]
     found = judge_all(facts, Against(AGAINST.node, driver=driver, needs=software.needs()))
@@ -137,7 +139,7 @@ def test_check_that_fails_is_a_finding_with_its_error_and_the_others_stand():
     def breaks():
         raise OSError("first line\nno such device")
 
-    facts = {**measure_all(), "GPUs": attempted(breaks), "memory": "nonsense"}
+    facts = {**measure_all(slow=False), "GPUs": attempted(breaks), "memory": "nonsense"}
     found = {one.check: one for one in judge_all(facts, Against(AGAINST.node, driver=SOFTWARE))}
     for check, said in (("GPUs", "OSError: no such device"), ("memory", "AttributeError")):
         assert found[check].level == "warning"
@@ -154,3 +156,24 @@ def test_check_that_a_node_does_not_know_is_a_finding():
 def test_finding_has_its_nodes_name():
     (finding,) = findings_of("memory", Room("memory", GB, GB), room.judge_memory, AGAINST)
     assert (finding.node, finding.check, finding.level) == ("one (10.0.0.1)", "memory", "warning")
+
+
+def test_gpus_that_hang_hide_nothing_else(monkeypatch):
+    others = measure_all(slow=False)
+    assert set(others) == {check.name for check in CHECKS} - {"GPUs"}
+    said = {False: {"n1": dict(others)}, True: {"n1": Failed("no answer within 115 s")}}
+    limits = {}
+
+    def ask(actors, call, *, timeout_s):
+        slow = call("n1", actors["n1"])
+        limits[slow] = timeout_s
+        return said[slow]
+
+    actor = SimpleNamespace(measure=SimpleNamespace(remote=lambda *, slow: slow))
+    monkeypatch.setattr(examine, "ask", ask)
+    monkeypatch.setattr(examine, "_links", lambda *args: [])
+    found = list(examine._of_nodes([NODE], {"n1": actor}, "runs", "auto", lambda line: None))
+    assert limits[True] > 2 * gpu_facts.SMI_S + gpu_facts.TORCH_S
+    (late,) = [one for one in found if "check failed" in one.found]
+    assert (late.check, "within 115 s" in late.found) == ("GPUs", True)
+    assert {one.check for one in found} == {check.name for check in CHECKS}
