@@ -1,4 +1,5 @@
-"""Every benchmark runs at a tiny size and writes what docs/performance.md is written from."""
+"""Benchmarks (not those that time whole fits: method, startup) run at a tiny size and write what docs/performance.md
+is written from."""
 
 import json
 import subprocess
@@ -35,13 +36,6 @@ BENCHES = [
     ),
     ("train_step", STEP, {"figures", "median_ratio"}),
     ("train_step", [*STEP, "--rival", "dataloader"], {"figures", "median_ratio"}),
-    (
-        "method",
-        ["--students", "resnet8,resnet8", "--subset", "60", "--epochs", "3", "--tin", "1",
-         "--td", "2", "--pairs", "1"],
-        {"figures", "median_ratio"},
-    ),
-    ("startup", ["--students", "1", "--pairs", "1"], {"figures", "median_ratio"}),
 ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 
@@ -37,6 +38,7 @@ FLAGS = {
 @pytest.fixture
 def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hosts]:
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_TOKEN", token_hex(32))  # there is none in this home
     (tmp_path / "ray_bootstrap_config.yaml").write_text(json.dumps(CLUSTER))
     with several_hosts(0) as hosts:
         yield hosts
