@@ -1,5 +1,7 @@
-"""Benchmarks (not those that time whole fits: method, startup) run at a tiny size and write what docs/performance.md
-is written from."""
+"""Benchmarks run at a tiny size and write what docs/performance.md is written from.
+
+Not those that time whole fits: method, startup.
+"""
 
 import json
 import subprocess
