@@ -48,16 +48,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The words after the command; default: the process's own.
     """
-    return run_command(lambda: _run(sys.argv[1:] if argv is None else list(argv)))
+    return run_command(_run, argv)
 
 
 def run_command(
-    body: Callable[[], int], *, name: str = "raymd", interrupted: str = "interrupted"
+    body: Callable[[list[str]], int],
+    argv: Sequence[str] | None,
+    *,
+    name: str = "raymd",
+    interrupted: str = "interrupted",
 ) -> int:
     """Run what a command does, and tell on standard error how it failed, in a line of its own.
 
     Args:
-        body: Gives back the exit code.
+        body: Takes the words after the command and gives back the exit code.
+        argv: These words; None: the process's own.
         name: Of the command, in front of the line.
         interrupted: What to say after Ctrl-C.
 
@@ -65,7 +70,7 @@ def run_command(
         The body's exit code, or that of what it raised.
     """
     try:
-        code = body()
+        code = body(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()  # here, so that a reader that has gone is noticed inside the try
     except RaymdError as error:
         kind = "" if error.exit_code == INTERRUPTED else "error: "

@@ -188,9 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The words after the command; default: the process's own.
     """
-    return run_command(
-        lambda: _run(sys.argv[1:] if argv is None else list(argv)), interrupted=STOPPED
-    )
+    return run_command(_run, argv, interrupted=STOPPED)
 
 
 def _run(words: Sequence[str]) -> int:

@@ -25,6 +25,13 @@ def _place(uri: str) -> PurePosixPath:
     return PurePosixPath(scheme) / rest.lstrip("/")
 
 
+def can_write(folder: Path) -> bool:
+    """Whether a folder can be written, or made; nothing is made, and no error where one may not
+    even look."""
+    existing = next(path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+
+
 def is_uri(text: str) -> bool:
     """Whether it is meant for a filesystem of pyarrow (``s3://…``), and is no path of a machine."""
     return "://" in text

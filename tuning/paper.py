@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after the command; default: the process's own.
     """
     return run_command(
-        lambda: _run(sys.argv[1:] if argv is None else list(argv)),
+        _run,
+        argv,
         name="paper",
         interrupted="interrupted; the same command again goes on",
     )

@@ -24,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after the command; default: the process's own.
     """
     return run_command(
-        lambda: run(read_flags(sys.argv[1:] if argv is None else list(argv))),
+        lambda words: run(read_flags(words)),
+        argv,
         name="search",
         interrupted="interrupted; --resume goes on with it",
     )

@@ -25,6 +25,7 @@ from filelock import FileLock
 
 from raymd.errors import DataError, RaymdError
 from raymd.object_store import explained
+from raymd.paths import can_write
 
 CACHE_VARIABLE = "RAYMD_DATA_CACHE"
 DEFAULT_CACHE = "~/.cache/raymd/data"
@@ -75,9 +76,7 @@ def usable(cache: str | None) -> str | None:
     if cache is None:
         return None
     folder = cache_folder(cache)
-    there = next(path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
-    can_make = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-    return cache if can_read(folder) or can_make else None
+    return cache if can_read(folder) or can_write(folder) else None
 
 
 def can_read(folder: Path) -> bool:

@@ -23,6 +23,7 @@ import ray  # noqa: F401  # psutil is ray's
 import psutil  # isort: skip  # ray brings it along, so it is there after ray
 
 from raymd.errors import UserError
+from raymd.paths import can_write
 from raymd.view.text import num_bytes
 
 # Ray's longest path below its folder, and what a Unix socket's may have.
@@ -100,13 +101,7 @@ def _unfit(folder: Path) -> str:
     length = len(os.fsencode(folder / LONGEST))
     if length > SOCKET_BYTES:
         return f"makes paths of {length} bytes, and sockets' may have {SOCKET_BYTES}"
-    return "" if _can_write(folder) else "cannot be written"
-
-
-def _can_write(folder: Path) -> bool:
-    """Whether a folder can be written, or made; none is made, for Ray gives it its rights."""
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    return "" if can_write(folder) else "cannot be written"  # none is made: Ray gives it its rights
 
 
 def environment() -> dict[str, str]:
@@ -123,7 +118,7 @@ def _has_home() -> bool:
         token = Path.home() / ".ray" / "auth_token"
     except RuntimeError:  # HOME is unset, and the user is in no list of users
         return False
-    return os.access(token, os.R_OK) or (not token.exists() and _can_write(token.parent))
+    return os.access(token, os.R_OK) or (not token.exists() and can_write(token.parent))
 
 
 @cache
