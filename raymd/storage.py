@@ -101,7 +101,8 @@ class Storage:
         return not is_uri(self.uri)
 
     @property
-    def _filesystem(self) -> tuple[pafs.FileSystem, str]:
+    def filesystem(self) -> tuple[pafs.FileSystem, str]:
+        """pyarrow's filesystem, one connection for all who ask, and this folder's path in it."""
         if "fs" not in self._cache:
             self._cache["fs"] = open_filesystem(self.uri)
         return self._cache["fs"]
@@ -110,10 +111,10 @@ class Storage:
     def _remote(self) -> Iterator[pafs.FileSystem]:
         """The filesystem; inside the block an object store's errors have remedies."""
         with explained(self.uri):
-            yield self._filesystem[0]
+            yield self.filesystem[0]
 
     def _path(self, name: str) -> str:
-        root = self._filesystem[1].rstrip("/")
+        root = self.filesystem[1].rstrip("/")
         return f"{root}/{name}" if name else root
 
     def sub(self, name: str) -> "Storage":
@@ -121,7 +122,7 @@ class Storage:
         folder, *query = [self.uri] if self.is_local else self.uri.split("?", 1)
         below = Storage("?".join([f"{folder.rstrip('/')}/{name}", *query]))
         if not self.is_local:  # one connection for all; opening another asks for the region again
-            below._cache["fs"] = (self._filesystem[0], self._path(name))
+            below._cache["fs"] = (self.filesystem[0], self._path(name))
         return below
 
     # -- whole files ------------------------------------------------------------------

@@ -102,8 +102,8 @@ def test_pyarrow_that_does_not_know_the_option_does_without(
 def test_folder_of_a_storage_shares_its_connection_and_its_options() -> None:
     storage = Storage.at(S3)
     below = storage.sub("name")
-    assert below._filesystem[0] is storage._filesystem[0]
-    assert below._filesystem[1] == "bucket/runs/name"
+    assert below.filesystem[0] is storage.filesystem[0]
+    assert below.filesystem[1] == "bucket/runs/name"
     assert below.uri == S3.replace("runs?", "runs/name?")
 
 

@@ -251,7 +251,7 @@ class WrittenInto:
 
 def test_folder_is_removed_though_somebody_writes_into_it(local: Storage) -> None:
     local.write(BLOCK, DATA)
-    real, path = local._filesystem
+    real, path = local.filesystem
     local._cache["fs"] = (WrittenInto(real, times=3), path)
     local.delete("teacher")
     assert not local.exists("teacher")
@@ -259,7 +259,7 @@ def test_folder_is_removed_though_somebody_writes_into_it(local: Storage) -> Non
 
 def test_folder_that_never_empties_is_an_error(local: Storage) -> None:
     local.write(BLOCK, DATA)
-    real, path = local._filesystem
+    real, path = local.filesystem
     local._cache["fs"] = (WrittenInto(real, times=1000), path)
     with pytest.raises(OSError, match="not empty"):
         local.delete("teacher")
@@ -453,7 +453,7 @@ def test_filesystem_of_any_uri_is_pyarrows() -> None:
     storage = Storage.at("mock:///run/")
     assert not storage.is_local
     assert storage.uri == "mock:///run"
-    storage._filesystem[0].create_dir("run")
+    storage.filesystem[0].create_dir("run")
     storage.commit("record.json", {"n": 1}, files={"block": DATA})
     record = storage.record("record.json")
     assert record is not None

@@ -18,7 +18,7 @@ import pyarrow.fs as pafs
 
 from raymd.config import from_yaml, parse_checkpoint_every
 from raymd.errors import RaymdError, UserError
-from raymd.object_store import explained, open_filesystem
+from raymd.object_store import explained
 from raymd.run_folder import CONFIG, ENDED, RESULT, SCRATCH, checkpoints_folder
 from raymd.runs import IDENTITY
 from raymd.storage import Storage
@@ -111,7 +111,7 @@ def find_leftovers(
 
 def list_files(storage: Storage, folder: str, *, recursive: bool = True) -> dict[str, File]:
     """All files below a folder of a storage, temporary ones too, by their names in the storage."""
-    filesystem, root = open_filesystem(storage.uri)
+    filesystem, root = storage.filesystem
     path = f"{root}/{folder}" if folder else root
     with explained(storage.uri):
         if filesystem.get_file_info(path).type != pafs.FileType.Directory:
@@ -178,7 +178,7 @@ def _is_empty_run(storage: Storage, name: str, files: Mapping[str, File]) -> boo
 
     Other people's folders may lie beside runs, so an empty one has to be named like a run's.
     """
-    filesystem, root = open_filesystem(storage.uri)
+    filesystem, root = storage.filesystem
     info = filesystem.get_file_info(f"{root}/{name}")
     if info.type != pafs.FileType.Directory or _age_s(info) < TEMPORARY_AGE_S:
         return False

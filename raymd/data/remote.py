@@ -94,9 +94,8 @@ def _on_disk(
 ) -> tuple[str, Origin | None]:
     if not is_uri(place):
         return place, None
-    filesystem, path = open_filesystem(place, flag=flag)
-    if isinstance(filesystem, pafs.LocalFileSystem):  # file://…
-        return path, None
+    if place.lower().startswith("file:"):  # no store is opened twice: fetch does
+        return open_filesystem(place, flag=flag)[1], None
     origin = fetch(place, cache=cache, announce=announce, flag=flag)
     return origin.folder, origin
 
